@@ -1,0 +1,3 @@
+[
+  inputs: ["{mix,bundlex,.formatter}.exs", "{lib,tests,examples}/**/*.{ex,exs}"]
+]

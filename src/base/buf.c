@@ -1,0 +1,61 @@
+/* The growing byte buffer: see buf.h. */
+#include "base/buf.h"
+
+#include <stdlib.h>
+
+enum { FIRST_SIZE = 256 };
+
+void buf_init(struct buf *buf) {
+    *buf = (struct buf){0};
+}
+
+void buf_finish(struct buf *buf) {
+    free(buf->data);
+    buf_init(buf);
+}
+
+bool buf_reserve(struct buf *buf, size_t more) {
+    if (more <= buf->cap - buf->len) {
+        return true;
+    }
+    if (more > SIZE_MAX / 2 - buf->len) {
+        return false;
+    }
+    size_t need = buf->len + more;
+    size_t cap = buf->cap < FIRST_SIZE ? FIRST_SIZE : buf->cap;
+    while (cap < need) {
+        cap *= 2;
+    }
+    uint8_t *data = realloc(buf->data, cap);
+    if (data == NULL) {
+        return false;
+    }
+    buf->data = data;
+    buf->cap = cap;
+    return true;
+}
+
+bool buf_append(struct buf *buf, const void *data, size_t len) {
+    if (!buf_reserve(buf, len)) {
+        return false;
+    }
+    if (len > 0) {
+        memcpy(buf->data + buf->len, data, len);
+    }
+    buf->len += len;
+    return true;
+}
+
+void buf_consume(struct buf *buf, size_t len) {
+    if (len == 0) {
+        return;
+    }
+    memmove(buf->data, buf->data + len, buf->len - len);
+    buf->len -= len;
+}
+
+void buf_relax(struct buf *buf, size_t keep) {
+    if (buf->len == 0 && buf->cap > keep) {
+        buf_finish(buf);
+    }
+}

@@ -1,0 +1,53 @@
+/* A growing byte buffer, and a span: bytes that somebody else owns. */
+#ifndef LUNODE_BASE_BUF_H
+#define LUNODE_BASE_BUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct span {
+    const uint8_t *data;
+    size_t len;
+};
+
+static inline struct span span_of(const void *data, size_t len) {
+    return (struct span){(const uint8_t *)data, len};
+}
+
+static inline struct span span_str(const char *text) {
+    return span_of(text, strlen(text));
+}
+
+static inline bool span_equal(struct span a, struct span b) {
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+struct buf {
+    uint8_t *data;
+    size_t len;
+    size_t cap;
+};
+
+void buf_init(struct buf *buf);
+void buf_finish(struct buf *buf);
+
+/* Makes room for `more` bytes behind len, growing by doubling. False when there is no memory; the
+ * buffer is then as it was. */
+bool buf_reserve(struct buf *buf, size_t more);
+
+/* Appends a copy. False when there is no memory. */
+bool buf_append(struct buf *buf, const void *data, size_t len);
+
+/* Drops the first `len` bytes. */
+void buf_consume(struct buf *buf, size_t len);
+
+/* Gives memory back when the buffer is empty and larger than `keep` bytes. */
+void buf_relax(struct buf *buf, size_t keep);
+
+static inline struct span buf_span(const struct buf *buf) {
+    return span_of(buf->data, buf->len);
+}
+
+#endif

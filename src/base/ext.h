@@ -1,0 +1,103 @@
+/* The external term format as bytes: its tags, and walking over a term without building it.
+ * Erlang's "External Term Format" rules. Both the distribution layer (control messages) and the
+ * term layer (values) stand on this. Nothing here recurses, so no depth of nesting is a danger. */
+#ifndef LUNODE_BASE_EXT_H
+#define LUNODE_BASE_EXT_H
+
+#include "base/buf.h"
+
+enum ext_tag {
+    EXT_NEW_FLOAT = 70,
+    EXT_BIT_BINARY = 77,
+    EXT_NEW_PID = 88,
+    EXT_NEW_PORT = 89,
+    EXT_NEWER_REFERENCE = 90,
+    EXT_SMALL_INTEGER = 97,
+    EXT_INTEGER = 98,
+    EXT_FLOAT = 99,
+    EXT_ATOM = 100,
+    EXT_REFERENCE = 101,
+    EXT_PORT = 102,
+    EXT_PID = 103,
+    EXT_SMALL_TUPLE = 104,
+    EXT_LARGE_TUPLE = 105,
+    EXT_NIL = 106,
+    EXT_STRING = 107,
+    EXT_LIST = 108,
+    EXT_BINARY = 109,
+    EXT_SMALL_BIG = 110,
+    EXT_LARGE_BIG = 111,
+    EXT_NEW_FUN = 112,
+    EXT_EXPORT = 113,
+    EXT_NEW_REFERENCE = 114,
+    EXT_SMALL_ATOM = 115,
+    EXT_MAP = 116,
+    EXT_ATOM_UTF8 = 118,
+    EXT_SMALL_ATOM_UTF8 = 119,
+    EXT_V4_PORT = 120,
+    EXT_VERSION = 131,
+};
+
+static inline uint16_t ext_u16(const uint8_t *p) {
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static inline uint32_t ext_u32(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline uint64_t ext_u64(const uint8_t *p) {
+    return (uint64_t)ext_u32(p) << 32 | ext_u32(p + 4);
+}
+
+static inline void ext_set_u16(uint8_t *p, uint16_t v) {
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static inline void ext_set_u32(uint8_t *p, uint32_t v) {
+    ext_set_u16(p, (uint16_t)(v >> 16));
+    ext_set_u16(p + 2, (uint16_t)v);
+}
+
+static inline void ext_set_u64(uint8_t *p, uint64_t v) {
+    ext_set_u32(p, (uint32_t)(v >> 32));
+    ext_set_u32(p + 4, (uint32_t)v);
+}
+
+/* Cuts the first whole term off `in` into `term`. False when the bytes are no whole term; `in` is
+ * then as it was. */
+bool ext_take(struct span *in, struct span *term);
+
+/* Like ext_take for the head of a tuple: reads the tag and gives its arity. */
+bool ext_take_tuple(struct span *in, uint32_t *arity);
+
+/* Reads an integer of up to 32 bits, unsigned or signed. */
+bool ext_take_int(struct span *in, int64_t *value);
+
+/* Reads an atom; `name` is its bytes, `latin1` tells that they are Latin-1 and not UTF-8. */
+bool ext_take_atom(struct span *in, struct span *name, bool *latin1);
+
+/* Whether `term` is the atom `name` (ASCII). */
+bool ext_is_atom(struct span term, const char *name);
+
+/* The node name inside a pid, port or reference; empty when `term` is none of these. */
+struct span ext_node_of(struct span term);
+
+/* Whether `term` is a pid. */
+bool ext_is_pid(struct span term);
+
+/* Append an atom (UTF-8, up to 65535 bytes), a tuple's head, an integer, a binary; the version
+ * byte. False when there is no memory. */
+bool ext_put_version(struct buf *out);
+bool ext_put_atom(struct buf *out, struct span name);
+bool ext_put_tuple(struct buf *out, uint32_t arity);
+bool ext_put_int(struct buf *out, int32_t value);
+bool ext_put_binary(struct buf *out, struct span bytes);
+
+/* Append a pid of this node. `node` is the node's name; id, serial and creation as in NEW_PID_EXT.
+ */
+bool ext_put_pid(struct buf *out, struct span node, uint32_t id, uint32_t serial,
+                 uint32_t creation);
+
+#endif
