@@ -5,6 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* How many bytes the UTF-8 character has that begins with `first`. */
+static size_t character_size(unsigned char first) {
+    if (first < 0xC0) {
+        return 1;
+    }
+    return first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+}
+
 /* vsnprintf may have cut inside a UTF-8 character: such a message could not be sent as text. */
 static void drop_cut_character(char *text, size_t size) {
     size_t len = strlen(text);
@@ -15,7 +23,7 @@ static void drop_cut_character(char *text, size_t size) {
     while (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) {
         start--;
     }
-    if (start > 0 && ((unsigned char)text[start - 1] & 0x80)) {
+    if (start > 0 && len - (start - 1) < character_size((unsigned char)text[start - 1])) {
         text[start - 1] = '\0';
     }
 }
@@ -23,7 +31,7 @@ static void drop_cut_character(char *text, size_t size) {
 bool err_set(struct err *err, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(err->text, sizeof err->text, format, args);
+    (void)vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
     drop_cut_character(err->text, sizeof err->text);
     return false;
@@ -37,7 +45,7 @@ bool err_prefix(struct err *err, const char *format, ...) {
     int used = vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
     if (used >= 0 && (size_t)used < sizeof err->text) {
-        snprintf(err->text + used, sizeof err->text - (size_t)used, "%s", rest);
+        (void)snprintf(err->text + used, sizeof err->text - (size_t)used, "%s", rest);
     }
     drop_cut_character(err->text, sizeof err->text);
     return false;

@@ -106,12 +106,12 @@ static bool append_text(struct buf *out, const char *text) {
 
 /* One line, whole or not at all. */
 static void append_line(struct log *log, enum log_level level, const char *source,
-                        struct span line) {
+                        const char *mark, struct span line) {
     size_t start = log->waiting.len;
     bool fits = start + line.len <= MAX_WAITING || start == 0;
     if (!fits || !append_text(&log->waiting, "[") ||
         !append_text(&log->waiting, level_names[level]) || !append_text(&log->waiting, "] ") ||
-        !append_text(&log->waiting, source) || !append_text(&log->waiting, ": ") ||
+        !append_text(&log->waiting, source) || !append_text(&log->waiting, mark) ||
         !buf_append(&log->waiting, line.data, line.len) || !append_text(&log->waiting, "\n")) {
         log->waiting.len = start;
         log->dropped++;
@@ -122,10 +122,10 @@ void log_text(struct log *log, enum log_level level, const char *source, struct 
     const uint8_t *end;
     while (text.len > 0 && (end = memchr(text.data, '\n', text.len)) != NULL) {
         size_t len = (size_t)(end - text.data);
-        append_line(log, level, source, span_of(text.data, len));
+        append_line(log, level, source, "| ", span_of(text.data, len));
         text = span_of(end + 1, text.len - len - 1);
     }
-    append_line(log, level, source, text);
+    append_line(log, level, source, ": ", text);
     if (log->waiting.len > MAX_WAITING / 2) {
         log_flush(log);
     } else if (!uv_is_active((uv_handle_t *)&log->retry)) {

@@ -40,7 +40,8 @@ struct dist_control {
  * is known, or no whole term. */
 bool dist_control_read(struct span *in, struct dist_control *control);
 
-/* Appends the version byte and the control message. False when there is no memory. */
+/* Appends the version byte and the control message. False, with nothing appended, when there is no
+ * memory or a part is missing. */
 bool dist_control_write(struct buf *out, const struct dist_control *control);
 
 #endif

@@ -41,7 +41,7 @@ struct dist_events {
 };
 
 /* Resolves the host and listens on its address alone. The node owns nothing of `config` after this.
- */
+ * When it fails, the loop must run until it has no handles left. */
 bool dist_node_create(struct dist_node **node, uv_loop_t *loop, struct log *log,
                       const struct dist_config *config, const struct dist_events *events,
                       void *user, struct err *err);

@@ -1,0 +1,377 @@
+/* Frames in and out of one connection: see peer.h. */
+#include "dist/peer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/ext.h"
+#include "dist/private.h"
+
+enum {
+    HEAD = 4,             /* a frame's length field */
+    PASS_THROUGH = 112,   /* 'p', the only type of frame without atom cache and fragments */
+    READ_MIN = 16 << 10,  /* room that a read is given at least */
+    READ_TURN = 1 << 20,  /* bytes read in one turn, so that one peer doesn't hold up the others */
+    KEEP = 1 << 20,       /* size of a buffer that is kept when it is empty */
+    COMPACT = 256 << 10,  /* bytes sent that are worth moving the rest to the front */
+    TICK_ANSWER_MS = 500, /* two nodes that answer ticks must not answer each other for ever */
+};
+
+struct dist_peer {
+    struct dist_peer_config config;
+    char *name;
+    int fd;
+    uv_poll_t poll;
+    bool failed;
+    struct err why; /* when failed */
+    struct dist_quiet quiet;
+
+    struct buf in;
+    uint64_t last_in;   /* loop time in ms */
+    uint64_t last_look; /* of dist_peer_tick */
+
+    /* out: [0, sent) is with the kernel, [sent, closed) waits, what follows is the open frame. */
+    struct buf out;
+    size_t sent;
+    size_t closed;
+    bool open;
+    bool polls_write;
+    uint64_t last_out;
+};
+
+/* {==== Ending =========================================================================== */
+
+/* Notes the first reason. The shutdown makes the poll report, so that the news of the end comes
+ * from the loop and not from within a function that the user called. */
+static void fail(struct dist_peer *peer) {
+    peer->failed = true;
+    shutdown(peer->fd, SHUT_RDWR);
+}
+
+static void fail_errno(struct dist_peer *peer, int error) {
+    if (!peer->failed) {
+        err_set(&peer->why, "connection lost: %s", strerror(error));
+        fail(peer);
+    }
+}
+
+static void report_down(struct dist_peer *peer) {
+    uv_poll_stop(&peer->poll);
+    peer->config.events.down(peer->config.user, peer, peer->why.text);
+}
+
+/* }==== */
+
+/* {==== Frames in ========================================================================= */
+
+static void on_tick(struct dist_peer *peer) {
+    uint64_t now = uv_now(peer->config.loop);
+    if (peer->last_out == 0 || now - peer->last_out >= TICK_ANSWER_MS) {
+        dist_peer_send_tick(peer);
+    }
+}
+
+static void note_unreadable(struct dist_peer *peer, struct span frame) {
+    unsigned more;
+    if (!dist_quiet_pass(&peer->quiet, uv_now(peer->config.loop), &more)) {
+        return;
+    }
+    int op = frame.len > 1 ? dist_control_peek(span_of(frame.data + 1, frame.len - 1)) : 0;
+    log_line(peer->config.log, LOG_LEVEL_WARNING, "lunode",
+             "%s sent a control message that cannot be read (operation %d, %zu bytes): ignored%s",
+             peer->name, op, frame.len, more > 0 ? "; others before it too" : "");
+}
+
+/* `frame` is what follows the type byte. */
+static void on_frame(struct dist_peer *peer, struct span frame) {
+    struct dist_control control;
+    struct span rest = frame;
+    if (frame.len > 0 && frame.data[0] == EXT_VERSION) {
+        rest = span_of(frame.data + 1, frame.len - 1);
+        if (dist_control_read(&rest, &control) && (rest.len == 0 || rest.data[0] == EXT_VERSION)) {
+            struct span payload = rest.len == 0 ? rest : span_of(rest.data + 1, rest.len - 1);
+            peer->config.events.message(peer->config.user, peer, &control, payload);
+            return;
+        }
+    }
+    note_unreadable(peer, frame);
+}
+
+/* Whether a frame of that length, whose type byte is at `type` if it is there yet, is acceptable.
+ */
+static bool check_frame(struct dist_peer *peer, size_t size, const uint8_t *type) {
+    if (size > peer->config.max_frame) {
+        err_set(&peer->why, "it sent a frame of %zu bytes; the limit is %zu", size,
+                peer->config.max_frame);
+        log_line(peer->config.log, LOG_LEVEL_ERROR, "lunode",
+                 "%s sent a frame of %zu bytes; the limit is %zu: connection dropped", peer->name,
+                 size, peer->config.max_frame);
+        return false;
+    }
+    if (type != NULL && *type != PASS_THROUGH) {
+        err_set(&peer->why, "it sent a frame of unknown type %u", *type);
+        log_line(peer->config.log, LOG_LEVEL_ERROR, "lunode",
+                 "%s sent a frame of unknown type %u: connection dropped", peer->name, *type);
+        return false;
+    }
+    return true;
+}
+
+/* Handles one frame at the start of `in` and cuts it off. False when there is no whole one. */
+static bool take_frame(struct dist_peer *peer, struct span *in) {
+    if (in->len < HEAD) {
+        return false;
+    }
+    size_t size = ext_u32(in->data);
+    if (size == 0) {
+        *in = span_of(in->data + HEAD, in->len - HEAD);
+        on_tick(peer);
+        return true;
+    }
+    if (!check_frame(peer, size, in->len > HEAD ? in->data + HEAD : NULL)) {
+        fail(peer);
+        return false;
+    }
+    if (in->len - HEAD < size) {
+        return false;
+    }
+    struct span frame = span_of(in->data + HEAD + 1, size - 1);
+    *in = span_of(in->data + HEAD + size, in->len - HEAD - size);
+    on_frame(peer, frame);
+    return true;
+}
+
+static void take_frames(struct dist_peer *peer) {
+    struct span rest = buf_span(&peer->in);
+    while (take_frame(peer, &rest)) {
+    }
+    buf_consume(&peer->in, peer->in.len - rest.len);
+    buf_relax(&peer->in, KEEP);
+}
+
+/* Reads once; the number of bytes that the socket could have given still, 0 when it is empty. */
+static size_t read_once(struct dist_peer *peer, size_t limit) {
+    if (!buf_reserve(&peer->in, READ_MIN)) {
+        err_set(&peer->why, "no memory for its frame");
+        fail(peer);
+        return 0;
+    }
+    size_t room = peer->in.cap - peer->in.len;
+    size_t want = room < limit ? room : limit;
+    ssize_t n = recv(peer->fd, peer->in.data + peer->in.len, want, 0);
+    if (n > 0) {
+        peer->in.len += (size_t)n;
+        peer->last_in = uv_now(peer->config.loop);
+        return (size_t)n == want ? limit - want : 0;
+    }
+    if (n == 0) {
+        err_set(&peer->why, "connection closed");
+        fail(peer);
+    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+        fail_errno(peer, errno);
+    }
+    return 0;
+}
+
+static void read_turn(struct dist_peer *peer) {
+    size_t limit = READ_TURN;
+    while (limit > 0 && !peer->failed) {
+        limit = read_once(peer, limit);
+    }
+}
+
+/* }==== */
+
+/* {==== Frames out ======================================================================== */
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void poll_for(struct dist_peer *peer, bool write) {
+    peer->polls_write = write;
+    uv_poll_start(&peer->poll, UV_READABLE | (write ? UV_WRITABLE : 0), on_poll);
+}
+
+/* Drops what was sent, where that is cheap. Nothing moves while a frame is open: its writer may
+ * have kept positions. */
+static void forget_sent(struct dist_peer *peer) {
+    if (peer->open) {
+        return;
+    }
+    peer->out.len = peer->closed;
+    if (peer->sent == peer->closed || (peer->sent > COMPACT && peer->sent > peer->closed / 2)) {
+        buf_consume(&peer->out, peer->sent);
+        peer->closed -= peer->sent;
+        peer->sent = 0;
+    }
+    buf_relax(&peer->out, KEEP);
+}
+
+static void write_waiting(struct dist_peer *peer) {
+    size_t waiting = dist_peer_waiting(peer);
+    ssize_t n = send(peer->fd, peer->out.data + peer->sent, waiting, MSG_NOSIGNAL);
+    if (n >= 0) {
+        peer->sent += (size_t)n;
+        peer->last_out = uv_now(peer->config.loop);
+    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+        fail_errno(peer, errno);
+    }
+}
+
+void dist_peer_flush(struct dist_peer *peer) {
+    if (peer->failed || dist_peer_waiting(peer) == 0) {
+        return;
+    }
+    write_waiting(peer);
+    bool more = !peer->failed && dist_peer_waiting(peer) > 0;
+    if (more != peer->polls_write) {
+        poll_for(peer, more);
+    }
+    forget_sent(peer);
+}
+
+size_t dist_peer_waiting(const struct dist_peer *peer) {
+    return peer->closed - peer->sent;
+}
+
+struct buf *dist_frame_begin(struct dist_peer *peer) {
+    static const uint8_t head[HEAD + 1] = {0, 0, 0, 0, PASS_THROUGH};
+    dist_frame_drop(peer);
+    if (!buf_append(&peer->out, head, sizeof head)) {
+        return NULL;
+    }
+    peer->open = true;
+    return &peer->out;
+}
+
+bool dist_frame_end(struct dist_peer *peer, struct err *err) {
+    if (!peer->open) {
+        return err_set(err, "no frame is open");
+    }
+    size_t size = peer->out.len - peer->closed - HEAD;
+    if (size > UINT32_MAX) {
+        dist_frame_drop(peer);
+        return err_set(err, "a message of %zu bytes is longer than can be sent (%u)", size,
+                       UINT32_MAX);
+    }
+    ext_set_u32(peer->out.data + peer->closed, (uint32_t)size);
+    peer->closed = peer->out.len;
+    peer->open = false;
+    if (peer->failed) { /* nobody will read it: keep no memory for it */
+        peer->out.len = peer->closed = peer->sent;
+    }
+    return true;
+}
+
+void dist_frame_drop(struct dist_peer *peer) {
+    peer->open = false;
+    forget_sent(peer);
+}
+
+void dist_peer_send_tick(struct dist_peer *peer) {
+    static const uint8_t tick[HEAD];
+    dist_frame_drop(peer);
+    if (buf_append(&peer->out, tick, sizeof tick)) {
+        peer->closed = peer->out.len;
+        dist_peer_flush(peer);
+    }
+}
+
+/* }==== */
+
+/* {==== The peer ========================================================================== */
+
+/* Reading ends in the report of a failure, whoever noted it. */
+static void on_poll(uv_poll_t *poll, int status, int events) {
+    struct dist_peer *peer = poll->data;
+    if (events & UV_WRITABLE) {
+        dist_peer_flush(peer);
+    }
+    if (status < 0 || (events & UV_READABLE)) {
+        read_turn(peer); /* what arrived before the end is handled before it is reported */
+        take_frames(peer);
+    }
+    if (status < 0) { /* libuv says EBADF for any error; reading has told the real one */
+        fail_errno(peer, ECONNRESET);
+    }
+    if (peer->failed) {
+        report_down(peer);
+    }
+}
+
+void dist_peer_tick(struct dist_peer *peer) {
+    uint64_t now = uv_now(peer->config.loop);
+    unsigned tick_ms = peer->config.tick_ms;
+    /* When the loop itself stood still, what the peer sent meanwhile is not read yet. */
+    bool late = now - peer->last_look >= tick_ms / 2;
+    peer->last_look = now;
+    if (peer->failed) {
+        return;
+    }
+    if (now - peer->last_in >= tick_ms && !late) {
+        err_set(&peer->why, "no tick for %u s", (unsigned)((now - peer->last_in) / 1000));
+        fail(peer);
+        report_down(peer);
+    } else if (now - peer->last_out >= tick_ms / 4 && dist_peer_waiting(peer) == 0) {
+        dist_peer_send_tick(peer);
+    }
+}
+
+const char *dist_peer_name(const struct dist_peer *peer) {
+    return peer->name;
+}
+
+static bool open_poll(struct dist_peer *peer, struct err *err) {
+    int status = dist_socket_prepare(peer->fd);
+    if (status != 0) {
+        return err_set(err, "cannot set up the connection: %s", strerror(status));
+    }
+    status = uv_poll_init(peer->config.loop, &peer->poll, peer->fd);
+    if (status != 0) {
+        return err_set(err, "cannot watch the connection: %s", uv_strerror(status));
+    }
+    peer->poll.data = peer;
+    poll_for(peer, false);
+    return true;
+}
+
+bool dist_peer_open(struct dist_peer **out, int fd, const char *name,
+                    const struct dist_peer_config *config, struct err *err) {
+    struct dist_peer *peer = calloc(1, sizeof *peer);
+    char *copy = strdup(name);
+    if (peer == NULL || copy == NULL) {
+        err_set(err, "no memory for the connection");
+        goto error;
+    }
+    peer->config = *config;
+    peer->name = copy;
+    peer->fd = fd;
+    peer->last_in = peer->last_look = uv_now(config->loop);
+    if (!open_poll(peer, err)) {
+        goto error;
+    }
+    *out = peer;
+    return true;
+error:
+    free(copy);
+    free(peer);
+    return false;
+}
+
+static void on_closed(uv_handle_t *handle) {
+    struct dist_peer *peer = handle->data;
+    buf_finish(&peer->in);
+    buf_finish(&peer->out);
+    free(peer->name);
+    free(peer);
+}
+
+void dist_peer_close(struct dist_peer *peer) {
+    peer->failed = true;
+    uv_close((uv_handle_t *)&peer->poll, on_closed);
+    close(peer->fd);
+}
+
+/* }==== */

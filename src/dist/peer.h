@@ -1,0 +1,47 @@
+/* One connection, once the handshake is done: frames in and out of a stream socket. Knows nothing
+ * of ei, epmd or node names, so it also serves for a socketpair between two of our processes. */
+#ifndef LUNODE_DIST_PEER_H
+#define LUNODE_DIST_PEER_H
+
+#include <uv.h>
+
+#include "base/log.h"
+#include "dist/node.h"
+
+/* Always called on the thread of the event loop, never from within a function of this header
+ * except dist_peer_tick. */
+struct dist_peer_events {
+    void (*message)(void *user, struct dist_peer *peer, const struct dist_control *control,
+                    struct span payload);
+    /* The connection has ended. The receiver closes the peer, here or later. */
+    void (*down)(void *user, struct dist_peer *peer, const char *why);
+};
+
+struct dist_peer_config {
+    uv_loop_t *loop;
+    struct log *log;
+    size_t max_frame; /* bytes */
+    unsigned tick_ms; /* silent this long: down; nothing sent for a quarter of it: a tick */
+    struct dist_peer_events events;
+    void *user;
+};
+
+/* Takes over the descriptor `fd`, a connected stream socket, when it succeeds. `name` is copied. */
+bool dist_peer_open(struct dist_peer **peer, int fd, const char *name,
+                    const struct dist_peer_config *config, struct err *err);
+
+/* Closes the socket; events.down is not called. Memory goes when the loop has closed its handle. */
+void dist_peer_close(struct dist_peer *peer);
+
+/* Writes the closed frames that wait, as far as the socket takes them; the rest follows by itself.
+ */
+void dist_peer_flush(struct dist_peer *peer);
+
+/* Bytes of closed frames that the socket has not taken yet. */
+size_t dist_peer_waiting(const struct dist_peer *peer);
+
+/* To be called every eighth of tick_ms: sends a tick when one is due, and ends the connection of a
+ * peer that fell silent. An open frame is given up: none lives that long. */
+void dist_peer_tick(struct dist_peer *peer);
+
+#endif
