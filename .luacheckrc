@@ -1,5 +1,6 @@
 std = "lua54"
 max_line_length = 100
+self = false -- a function of a handler has it, used or not
 -- The globals that lunode gives a handler.
 globals = {}
 read_globals = { "erl", "atom" }

@@ -1,7 +1,8 @@
 /* Integers beyond 64 bits: the Lua type `bigint`. Private to src/term.
  *
- * A bigint is an immutable full userdata that holds its limbs itself, so that they count as memory of
- * the Lua state. A result that fits a Lua integer is one: no bigint ever equals a Lua integer. */
+ * A bigint is an immutable full userdata that holds its limbs itself, so that they count as memory
+ * of the Lua state. A result that fits a Lua integer is one: no bigint ever equals a Lua integer.
+ */
 #ifndef LUNODE_TERM_BIGINT_H
 #define LUNODE_TERM_BIGINT_H
 
@@ -13,7 +14,8 @@
 /* Makes the metatable, and pushes the function `bigint` of the module. [-0, +1, m] */
 void term_bigint_open(lua_State *L);
 
-/* Pushes the integer whose magnitude is `bytes`, least significant first: a Lua integer when it fits.
+/* Pushes the integer whose magnitude is `bytes`, least significant first: a Lua integer when it
+ * fits.
  * [-0, +1, m] */
 void term_bigint_push(lua_State *L, bool negative, struct span bytes);
 

@@ -1,0 +1,94 @@
+/* What the files of the encoder share. Private to src/term/encode*.c.
+ *
+ * An open container is a frame, and its table lies on the Lua stack at `at`; what a walk needs
+ * (the last key, the value to be written) lies above. */
+#ifndef LUNODE_TERM_ENCODE_H
+#define LUNODE_TERM_ENCODE_H
+
+#include "term/private.h"
+
+enum { FIRST_FRAMES = 16 };
+
+enum walk {
+    WALK_LIST,   /* by lua_next, which must give 1, 2, 3, ... */
+    WALK_ARRAY,  /* by index up to a known length, nils too */
+    WALK_TAIL,   /* of an improper list */
+    WALK_MAP,    /* by lua_next */
+    WALK_NILS,   /* of an exotic map: the keys whose value is nil */
+    WALK_FLOATS, /* of an exotic map: float keys */
+};
+
+struct frame {
+    enum walk walk;
+    enum term_kind kind;
+    bool in_value;      /* a map: the key is written, its value comes */
+    uint32_t count;     /* an array's length */
+    uint32_t index;     /* elements or entries begun */
+    int at;             /* stack index of the table */
+    size_t start;       /* of the term in the buffer */
+    size_t key_start;   /* a map: of the entry */
+    size_t first_range; /* a map: its ranges begin here */
+};
+
+/* A key in the buffer, and where its entry began. */
+struct range {
+    size_t start;
+    size_t key_len;
+    size_t entry_len;
+    const uint8_t *bytes; /* of the key; set when the buffer no longer moves */
+};
+
+struct encoder {
+    lua_State *L;
+    struct term_state *state;
+    struct buf *out;
+    struct err *err;
+    const char *root;
+    int base;        /* stack slots that keep alive: frames, ranges, the set of open tables */
+    uint32_t in_key; /* how many open maps are writing a key that is a container */
+    uint32_t depth;
+    uint32_t cap;
+    size_t ranges_len;
+    size_t ranges_cap;
+    struct range *ranges;
+    struct frame *frames;
+    struct frame first[FIRST_FRAMES];
+};
+
+/* Slots above `base`. */
+enum { SLOT_FRAMES, SLOT_RANGES, SLOT_OPEN, SLOT_COUNT };
+
+static inline bool in_map(const struct frame *frame) {
+    return frame->walk >= WALK_MAP;
+}
+
+/* {==== encode_path.c ===================================================================== */
+
+/* Sets the error "path: text", the path going through the first `depth` frames. Returns false.
+ * [-0, +0, m] */
+bool term_encode_fail(struct encoder *e, uint32_t depth, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* }==== */
+
+/* {==== encode_keys.c ===================================================================== */
+
+/* Notes the key of the entry that the map's frame began, when it may be equal to another one.
+ * [-0, +0, m] */
+void term_encode_note_key(struct encoder *e, const struct frame *frame, bool complex);
+
+/* Checks that no two keys of the map are equal; inside a key, puts the entries in order. The frame
+ * is the top one. [-0, +0, m] */
+bool term_encode_check_keys(struct encoder *e, const struct frame *frame);
+
+/* }==== */
+
+/* {==== encode_table.c ==================================================================== */
+
+/* The walk of a list met a key out of order (table, key, value on the stack). Finds out what the
+ * table is: the frame then walks it as an array from its index on, or as a map. [-2, +0 or 1, m] */
+bool term_encode_sort_out(struct encoder *e, struct frame *frame);
+
+/* }==== */
+
+#endif

@@ -1,0 +1,96 @@
+/* Equal keys of a map, which would make a BEAM drop the connection.
+ *
+ * Lua keeps simple keys apart by itself. Keys that are tables or userdata may be equal though they
+ * are different objects: their bytes are compared. So that equal keys have equal bytes, maps inside
+ * a key are written with their entries in the order of their bytes. */
+#include <stdlib.h>
+
+#include "term/encode.h"
+
+enum { FIRST_RANGES = 16, HEAD = 5 };
+
+/* Doubles the ranges; a userdata in a slot holds them. [-0, +0, m] */
+static void grow_ranges(struct encoder *e) {
+    size_t cap = e->ranges_cap == 0 ? FIRST_RANGES : 2 * e->ranges_cap;
+    struct range *grown = lua_newuserdatauv(e->L, cap * sizeof *grown, 0);
+    if (e->ranges_len > 0) {
+        memcpy(grown, e->ranges, e->ranges_len * sizeof *grown);
+    }
+    e->ranges = grown;
+    e->ranges_cap = cap;
+    lua_replace(e->L, e->base + SLOT_RANGES);
+}
+
+void term_encode_note_key(struct encoder *e, const struct frame *frame, bool complex) {
+    if (!complex && e->in_key == 0) {
+        return;
+    }
+    if (e->ranges_len == e->ranges_cap) {
+        grow_ranges(e);
+    }
+    e->ranges[e->ranges_len++] =
+        (struct range){.start = frame->key_start, .key_len = e->out->len - frame->key_start};
+}
+
+static int compare(const void *a, const void *b) {
+    const struct range *left = a;
+    const struct range *right = b;
+    size_t shorter = left->key_len < right->key_len ? left->key_len : right->key_len;
+    int order = memcmp(left->bytes, right->bytes, shorter);
+    if (order != 0) {
+        return order;
+    }
+    return (left->key_len > right->key_len) - (left->key_len < right->key_len);
+}
+
+/* Fails with the key of a range in words. [-0, +0, m] */
+static bool fail_equal(struct encoder *e, const struct range *range) {
+    char text[128] = "?";
+    struct err err;
+    struct span key = span_of(range->bytes, range->key_len);
+    if (term_decode(e->L, &key, &err)) {
+        term_inspect(e->L, -1, text, sizeof text);
+        lua_pop(e->L, 1);
+    }
+    return term_encode_fail(e, e->depth - 1, "the map has two equal keys: %s", text);
+}
+
+/* Writes the map's entries anew, in the order of the ranges. */
+static bool put_in_order(struct encoder *e, const struct range *ranges, size_t count) {
+    size_t first = e->frames[e->depth - 1].start + HEAD;
+    size_t len = e->out->len - first;
+    uint8_t *copy = malloc(len);
+    if (copy == NULL) {
+        return term_encode_fail(e, e->depth - 1, "no memory");
+    }
+    memcpy(copy, e->out->data + first, len);
+    uint8_t *p = e->out->data + first;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(p, copy + (ranges[i].start - first), ranges[i].entry_len);
+        p += ranges[i].entry_len;
+    }
+    free(copy);
+    return true;
+}
+
+bool term_encode_check_keys(struct encoder *e, const struct frame *frame) {
+    size_t count = e->ranges_len - frame->first_range;
+    if (count < 2) {
+        e->ranges_len = frame->first_range;
+        return true;
+    }
+    struct range *ranges = e->ranges + frame->first_range;
+    for (size_t i = 0; i < count; i++) {
+        size_t end = i + 1 < count ? ranges[i + 1].start : e->out->len;
+        ranges[i].entry_len = end - ranges[i].start;
+        ranges[i].bytes = e->out->data + ranges[i].start;
+    }
+    qsort(ranges, count, sizeof *ranges, compare);
+    for (size_t i = 1; i < count; i++) {
+        if (compare(&ranges[i - 1], &ranges[i]) == 0) {
+            return fail_equal(e, &ranges[i]);
+        }
+    }
+    e->ranges_len = frame->first_range;
+    return e->in_key == 0 || put_in_order(e, ranges, count);
+}

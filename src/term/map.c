@@ -1,0 +1,301 @@
+/* Maps: m.name finds "name" and :name; nil values and integral float keys are kept.
+ *
+ * An ordinary map is a table with the shared metatable. One that arrives with what a Lua table
+ * can't hold is exotic: it has a metatable of its own, where MT_NILS is the set of keys whose value
+ * is nil, and MT_FLOATS the entries of float keys that Lua would take for integers, under the
+ * float's bits, with erl.null for nil. */
+#include <lauxlib.h>
+
+#include "term/private.h"
+
+/* {==== Float keys ======================================================================== */
+
+bool term_folds(lua_State *L, int idx, lua_Integer *bits) {
+    int integral = 0;
+    if (lua_type(L, idx) != LUA_TNUMBER || lua_isinteger(L, idx)) {
+        return false;
+    }
+    lua_Number number = lua_tonumber(L, idx);
+    lua_tointegerx(L, idx, &integral);
+    memcpy(bits, &number, sizeof *bits);
+    return integral;
+}
+
+lua_Number term_float_of_bits(lua_Integer bits) {
+    lua_Number number;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
+/* }==== */
+
+/* {==== Which key is meant ================================================================ */
+
+/* Pushes a table of the extras of the map at 1. False, and nothing pushed, for an ordinary map.
+ * [-0, +1, -] */
+static bool push_extra(lua_State *L, int which) {
+    if (!lua_getmetatable(L, 1)) {
+        return false;
+    }
+    lua_rawgeti(L, -1, which);
+    lua_remove(L, -2);
+    if (!lua_istable(L, -1)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    return true;
+}
+
+/* Whether the map at 1 has the key on the top, with a nil value too. [-0, +0, -] */
+static bool has_key(lua_State *L) {
+    lua_pushvalue(L, -1);
+    bool found = lua_rawget(L, 1) != LUA_TNIL;
+    lua_pop(L, 1);
+    if (!found && push_extra(L, MT_NILS)) {
+        lua_pushvalue(L, -2);
+        found = lua_rawget(L, -2) != LUA_TNIL; /* nils, value */
+        lua_pop(L, 2);
+    }
+    return found;
+}
+
+/* Replaces the key at 2 by the one that it stands for: erl.null for nil, the atom for a string that
+ * isn't there while the atom is. [-0, +0, -] */
+static void resolve_key(lua_State *L) {
+    int type = lua_type(L, 2);
+    if (type == LUA_TNIL) {
+        term_push_null(L);
+        lua_replace(L, 2);
+    } else if (type == LUA_TSTRING) {
+        size_t len;
+        const char *name = lua_tolstring(L, 2, &len);
+        uint32_t number = term_atom_find(term_atoms_of(L), span_of(name, len));
+        if (number == 0) {
+            return;
+        }
+        lua_pushvalue(L, 2);
+        bool found = has_key(L);
+        lua_pop(L, 1);
+        term_push_atom_key(L, number);
+        if (!found && has_key(L)) {
+            lua_replace(L, 2);
+        } else {
+            lua_pop(L, 1);
+        }
+    }
+}
+
+/* Whether the map at 1 has a float key at 2 among its extras; pushes their table and gives the
+ * key's bits then. [-0, +1, -] */
+static bool find_float(lua_State *L, lua_Integer *bits) {
+    if (!term_folds(L, 2, bits) || !push_extra(L, MT_FLOATS)) {
+        return false;
+    }
+    bool found = lua_rawgeti(L, -1, *bits) != LUA_TNIL;
+    lua_pop(L, found ? 1 : 2);
+    return found;
+}
+
+/* }==== */
+
+/* {==== Reading and assigning ============================================================= */
+
+/* Turns erl.null on the top into nil. [-1, +1, -] */
+static void null_to_nil(lua_State *L) {
+    if (lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == NULL) {
+        lua_pop(L, 1);
+        lua_pushnil(L);
+    }
+}
+
+/* __index: the key isn't there as it is. [-0, +1, -] */
+static int map_index(lua_State *L) {
+    lua_Integer bits;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 2);
+    if (find_float(L, &bits)) {
+        lua_rawgeti(L, -1, bits);
+        null_to_nil(L);
+        return 1;
+    }
+    resolve_key(L);
+    lua_rawget(L, 1);
+    return 1;
+}
+
+/* Raises when the map at 1 is a struct: it takes no new string key. [-0, +0, e] */
+static void check_no_struct(lua_State *L) {
+    term_push_atom_key(L, ATOM_STRUCT);
+    if (lua_rawget(L, 1) == LUA_TNIL) {
+        lua_pop(L, 1);
+        return;
+    }
+    char key[64];
+    char name[128];
+    term_inspect(L, 2, key, sizeof key);
+    term_inspect(L, -1, name, sizeof name);
+    luaL_error(L, "struct %s has no field %s", name, key);
+}
+
+/* m[key] = value for a float key among the extras. [-1, +0, m] */
+static int assign_float(lua_State *L, lua_Integer bits) {
+    lua_pushvalue(L, 3);
+    lua_rawseti(L, -2, bits);
+    return 0;
+}
+
+/* __newindex: the key isn't there as it is. [-0, +0, e] */
+static int map_newindex(lua_State *L) {
+    lua_Integer bits;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 3);
+    if (find_float(L, &bits)) {
+        return assign_float(L, bits);
+    }
+    resolve_key(L);
+    lua_pushvalue(L, 2);
+    if (lua_type(L, 2) == LUA_TSTRING && !lua_isnil(L, 3) && !has_key(L)) {
+        check_no_struct(L);
+    }
+    if (push_extra(L, MT_NILS)) {
+        lua_pushvalue(L, 2);
+        lua_pushnil(L);
+        lua_rawset(L, -3); /* it has a value now, or is deleted */
+    }
+    lua_settop(L, 3);
+    lua_rawset(L, 1);
+    return 0;
+}
+
+/* }==== */
+
+/* {==== Walking an exotic map ============================================================= */
+
+/* One step over the table of extras, whose key is at 2. Pushes its next key and value. False at
+ * the end, with nothing pushed. [-0, +2, e] */
+static bool next_extra(lua_State *L, int which) {
+    if (!push_extra(L, which)) {
+        return false;
+    }
+    lua_pushvalue(L, 2);
+    if (!lua_next(L, -2)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    lua_remove(L, -3); /* key, value */
+    return true;
+}
+
+/* Steps to a key whose value is nil. [-0, +1, e] */
+static bool next_nil(lua_State *L) {
+    while (next_extra(L, MT_NILS)) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, -1);
+        bool stale = lua_rawget(L, 1) != LUA_TNIL; /* a script used rawset */
+        lua_pop(L, 1);
+        if (!stale) {
+            return true;
+        }
+        lua_replace(L, 2);
+    }
+    return false;
+}
+
+/* Steps to a float key. [-0, +2, e] */
+static bool next_float(lua_State *L) {
+    lua_Integer bits;
+    if (term_folds(L, 2, &bits)) {
+        lua_pushinteger(L, bits);
+        lua_replace(L, 2);
+    }
+    if (!next_extra(L, MT_FLOATS)) {
+        return false;
+    }
+    lua_pushnumber(L, term_float_of_bits(lua_tointeger(L, -2)));
+    lua_replace(L, -3);
+    null_to_nil(L);
+    return true;
+}
+
+/* Goes on with the next part: the extras after the table itself. [-0, +0, -] */
+static void next_part(lua_State *L, lua_Integer part) {
+    lua_pushinteger(L, part);
+    lua_replace(L, lua_upvalueindex(1));
+    lua_pushnil(L);
+    lua_replace(L, 2);
+}
+
+/* The iterator; its upvalue tells the part that it is in. [-0, +2, e] */
+static int exotic_next(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 2);
+    if (lua_tointeger(L, lua_upvalueindex(1)) == 0) {
+        lua_pushvalue(L, 2);
+        if (lua_next(L, 1)) {
+            return 2;
+        }
+        next_part(L, MT_NILS);
+    }
+    if (lua_tointeger(L, lua_upvalueindex(1)) == MT_NILS) {
+        if (next_nil(L)) {
+            return 1;
+        }
+        next_part(L, MT_FLOATS);
+    }
+    if (next_float(L)) {
+        return 2;
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+/* [-0, +3, m] */
+static int exotic_pairs(lua_State *L) {
+    lua_pushinteger(L, 0);
+    lua_pushcclosure(L, exotic_next, 1);
+    lua_pushvalue(L, 1);
+    lua_pushnil(L);
+    return 3;
+}
+
+/* }==== */
+
+/* {==== Metatables ======================================================================== */
+
+static const luaL_Reg methods[] = {{"__index", map_index},
+                                   {"__newindex", map_newindex},
+                                   {"__tostring", term_inspect_tostring},
+                                   {NULL, NULL}};
+
+/* Gives the map at the absolute index its own metatable, and leaves that. [-0, +1, m] */
+static void make_exotic(lua_State *L, int idx) {
+    term_new_metatable(L, KIND_EXOTIC);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushcfunction(L, exotic_pairs);
+    lua_setfield(L, -2, "__pairs");
+    lua_newtable(L);
+    lua_rawseti(L, -2, MT_NILS);
+    lua_newtable(L);
+    lua_rawseti(L, -2, MT_FLOATS);
+    lua_pushvalue(L, -1);
+    lua_setmetatable(L, idx);
+}
+
+void term_map_extra(lua_State *L, int idx, int which) {
+    idx = lua_absindex(L, idx);
+    if (term_kind(L, idx) == KIND_EXOTIC) {
+        lua_getmetatable(L, idx);
+    } else {
+        make_exotic(L, idx);
+    }
+    lua_rawgeti(L, -1, which);
+    lua_remove(L, -2); /* keep the extras */
+}
+
+void term_map_open(lua_State *L, struct term_state *state) {
+    term_new_metatable(L, KIND_MAP);
+    luaL_setfuncs(L, methods, 0);
+    state->metatable[KIND_MAP] = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* }==== */
