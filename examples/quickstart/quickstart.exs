@@ -1,0 +1,94 @@
+# Run by examples/quickstart.sh; or, when everything is installed:
+# mix run examples/quickstart/quickstart.exs
+#
+# Each piece of code is printed, run, and followed by what it returned.
+
+defmodule Show do
+  def say(text), do: IO.puts("\n#{text}\n")
+
+  def run(code, binding) do
+    code |> String.split("\n") |> Enum.each(&IO.puts("    " <> &1))
+    {value, binding} = Code.eval_string(code, binding)
+    # What the program writes goes through Logger, which may still be printing.
+    Process.sleep(100)
+    IO.puts("    #=> #{inspect(value)}\n")
+    binding
+  end
+end
+
+binding = [handlers: Path.join(__DIR__, "handlers")]
+
+Show.say("""
+1. A node starts: an operating-system process of its own that runs the Lua scripts of a folder.
+   Here it stands under a supervisor, as in an application.\
+""")
+
+binding =
+  Show.run(
+    """
+    children = [{Lunode, name: MyLua, handlers: handlers}]
+    {:ok, supervisor} = Supervisor.start_link(children, strategy: :one_for_one)
+    Lunode.node(MyLua)\
+    """,
+    binding
+  )
+
+Show.say("""
+2. A call. #{Path.relative_to_cwd(binding[:handlers])}/counter.lua is the handler :counter;
+   {:add, 5} runs its function `add` with 5. It keeps its state in `self`.\
+""")
+
+binding = Show.run("Lunode.call(MyLua, :counter, {:add, 5})", binding)
+binding = Show.run("Lunode.call(MyLua, :counter, {:add, 37})", binding)
+
+Show.say("3. Any Erlang term goes in and comes out: a map with atom keys, a list, strings.")
+
+binding =
+  Show.run(
+    ~s|Lunode.call(MyLua, :counter, {:describe, %{name: "Ada", langs: ["elixir", "lua"]}})|,
+    binding
+  )
+
+Show.say("""
+4. To OTP a handler is a process like any other. Its registered name is {:counter, node}.\
+""")
+
+binding = Show.run("GenServer.call({:counter, Lunode.node(MyLua)}, :get)", binding)
+
+Show.say("""
+5. An error in Lua ends the handler's process, and the caller learns why. The lines with [error]
+   are the node's log. The handler starts again, with a new state.\
+""")
+
+binding =
+  Show.run(
+    """
+    try do
+      Lunode.call(MyLua, :counter, {:divide, 1, 0})
+    catch
+      :exit, {{:lua_error, message, _traceback}, _call} -> message
+    end\
+    """,
+    binding
+  )
+
+binding = Show.run("Lunode.call(MyLua, :counter, :get)", binding)
+
+Show.say(
+  "6. Even the whole program may die: the BEAM doesn't notice, and the supervisor starts it again."
+)
+
+binding =
+  Show.run(
+    """
+    {:os_pid, os_pid} = Port.info(:sys.get_state(MyLua).port, :os_pid)
+    System.cmd("sh", ["-c", "kill -9 \#{os_pid}"])
+    Process.sleep(500)
+    Lunode.call(MyLua, :counter, {:add, 1})\
+    """,
+    binding
+  )
+
+Show.say("7. The end: with its supervisor the node stops, and its process is gone.")
+
+Show.run("Supervisor.stop(supervisor)", binding)

@@ -1,0 +1,193 @@
+defmodule Lunode do
+  @moduledoc """
+  Runs Lua handlers beside your Elixir program and talks to them as to any process.
+
+  `start_link/1` starts the program `lunode` as a node of its own, connected to yours. Each Lua
+  script that it runs is a *handler* with a name. To OTP a handler is a process like any other:
+  you can `call/4` it, `cast/3` to it, `send/3` it a message, and it crashes and restarts alone,
+  without ever putting your BEAM at risk.
+
+      # handlers/counter.lua
+      local counter = {}
+      function counter:add(k)
+        self.n = (self.n or 0) + k
+        return self.n
+      end
+      return counter
+
+      {:ok, cnode} = Lunode.start_link(handlers: "handlers")
+      Lunode.call(cnode, :counter, {:add, 5})
+      #=> 5
+
+  ## In a supervision tree
+
+      children = [
+        {Lunode, name: MyApp.Lua, handlers: Application.app_dir(:my_app, "priv/handlers")}
+      ]
+
+      Lunode.call(MyApp.Lua, :counter, {:add, 5})
+
+  The process that `start_link/1` gives lives exactly as long as the program. When the program
+  dies, the process exits with `{:lunode_exit, status}`, where `status` is the exit status, or 128
+  plus the number of the signal that killed it (137: killed by `kill -9` or for want of memory).
+  The supervisor then starts both again, with the same options.
+
+  Several nodes at once, each an operating-system process of its own:
+
+      {PartitionSupervisor, name: MyApp.Lua, child_spec: {Lunode, handlers: "handlers"}}
+
+      Lunode.call({:via, PartitionSupervisor, {MyApp.Lua, key}}, :counter, {:add, 5})
+
+  ## What the node writes
+
+  Each line that the node or a handler writes becomes an event of `Logger` with the level that it
+  was written with, and the metadata `:lunode` (the node's name) and `:handler` (who wrote it;
+  `"lunode"` for the node itself). A handler can't write a line with the name of another.
+
+  ## Your own node's name
+
+  Nodes talk through Erlang's distribution. If your BEAM has no name yet (`--sname`, `--name`),
+  the first `start_link/1` gives it a short one, with the cookie in `~/.erlang.cookie`, and starts
+  `epmd` if it doesn't run. To choose them yourself, start Elixir with `--sname` and `--cookie`.
+  """
+
+  import Kernel, except: [node: 1, send: 2]
+  alias Lunode.{Options, Server}
+
+  @typedoc """
+  The process that `start_link/1` gives, or the name it was given. `{:via, module, term}` and
+  `{:global, term}` are names too.
+  """
+  @type cnode :: GenServer.server()
+
+  @typedoc "The name of a handler: for `counter.lua` it is `:counter`."
+  @type handler :: atom
+
+  @type option ::
+          {:name, GenServer.name()}
+          | {:handlers, Path.t()}
+          | {:config, Path.t()}
+          | {:env, Enumerable.t()}
+          | {:node_name, String.t() | atom}
+          | {:start_timeout, pos_integer}
+          | {:log, boolean | Logger.level()}
+
+  @typedoc """
+  Why a start failed: the program could not start, for the reason in the text (a script that
+  doesn't compile, a wrong configuration, no program), or it started and took no connection.
+  """
+  @type start_error :: {:start_failed, String.t()} | {:connect_failed, String.t()}
+
+  @doc """
+  Starts a node, connects to it, and links the process that stands for it to the caller.
+
+  Options:
+
+    * `:handlers` – a script, or a folder where each `NAME.lua` is the handler `NAME`. A script
+      that doesn't compile fails the start; one in a folder is logged, the others serve, and calls
+      to it say why. Without it the node inherits the variable LUNODE_HANDLERS, or starts empty.
+    * `:config` – a configuration file. Without it LUNODE_CONFIG is inherited, or `lunode.lua` in
+      the handlers' folder is used if there is one.
+    * `:name` – a name to register the process under, as for `GenServer.start_link/3`.
+    * `:env` – more environment variables for the program: a map, keyword list, or list of pairs
+      of strings. `nil` removes a variable.
+    * `:node_name` – what stands before the `@` in the node's name. By default a unique name is
+      made and, when the node has ended, used again.
+    * `:start_timeout` – milliseconds until the node must be ready, 5000 by default.
+    * `:log` – what becomes of the node's output: `true` (the default) logs every line, a level
+      (`:debug`, `:info`, `:warning`, `:error`) drops lines below that level, `false` drops all.
+
+  Returns `{:ok, pid}` or `{:error, reason}`; see `t:start_error/0`. The caller stays alive when a
+  start fails. An unknown or wrong option raises `ArgumentError`.
+
+      iex> Lunode.start_link(handlers: "broken.lua")
+      {:error, {:start_failed, "broken.lua:3: '=' expected near 'oops'"}}
+  """
+  @spec start_link([option]) ::
+          {:ok, pid} | {:error, start_error | {:already_started, pid} | term}
+  def start_link(opts) do
+    opts |> Options.new!() |> Server.start_link()
+  end
+
+  @doc """
+  The child specification for a supervisor, made from the options of `start_link/1`. Its id is the
+  `:name`, so several nodes with names fit under one supervisor.
+  """
+  @spec child_spec([option]) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    %{id: Keyword.get(opts, :name, __MODULE__), start: {__MODULE__, :start_link, [opts]}}
+  end
+
+  @doc """
+  Sends a request to a handler and waits for what it returns.
+
+  `{:add, 5}` runs the handler's function `add` with 5, `:get` runs `get`; any other request runs
+  `handle_call`. A function that returns nothing replies `nil`.
+
+  `timeout` is in milliseconds, or `:infinity`. As with `GenServer.call/3` a call that fails
+  exits:
+
+    * `{:timeout, _}` – no reply in time. A reply that comes later is dropped; it never reaches
+      your mailbox.
+    * `{:noproc, _}` – there is no such handler, or no such node.
+    * `{{:undef, name, arity}, _}` – the handler has no such function.
+    * `{{:lua_error, term, traceback}, _}` – the function raised an error.
+    * `{{:nodedown, node}, _}` – the node ended or the connection was lost during the call.
+  """
+  @spec call(cnode, handler, request :: term, timeout) :: reply :: term
+  def call(cnode, handler, request, timeout \\ 5_000) do
+    case Server.fetch_node(cnode) do
+      nil -> exit({:noproc, {__MODULE__, :call, [cnode, handler, request, timeout]}})
+      node -> GenServer.call({handler, node}, request, timeout)
+    end
+  end
+
+  @doc """
+  Sends a request to a handler without waiting, and without a reply. Runs the same functions as
+  `call/4`, and `handle_cast` for what matches none.
+
+  Returns `:ok` even if there is no such node or handler, as `GenServer.cast/2` does.
+  """
+  @spec cast(cnode, handler, request :: term) :: :ok
+  def cast(cnode, handler, request) do
+    case Server.fetch_node(cnode) do
+      nil -> :ok
+      node -> GenServer.cast({handler, node}, request)
+    end
+  end
+
+  @doc """
+  Sends a plain message to a handler. Runs the same functions as `call/4`, and `handle_info` for
+  what matches none.
+
+  Only a message to the name `:any` is answered: if the function returns a value, the calling
+  process gets `{node, value}`, where `node` is what `node/1` gives. `:any` is the default handler:
+  the one called `any`, else `main`, else the only one.
+
+  Returns `:ok` even if there is no such node or handler.
+  """
+  @spec send(cnode, handler, message :: term) :: :ok
+  def send(cnode, handler, message) do
+    with node when node != nil <- Server.fetch_node(cnode) do
+      Kernel.send({handler, node}, message)
+    end
+
+    :ok
+  end
+
+  @doc """
+  The name of the node, or `nil` if it doesn't run. With it every function of Elixir that takes
+  `{name, node}` works on handlers:
+
+      Process.monitor({:counter, Lunode.node(cnode)})
+  """
+  @spec node(cnode) :: Kernel.node() | nil
+  def node(cnode), do: Server.fetch_node(cnode)
+
+  @doc """
+  Ends the node. When it returns, the operating-system process is gone; one that doesn't end
+  within 1.5 s of being told is killed. Exits with `:noproc` if it doesn't run.
+  """
+  @spec stop(cnode) :: :ok
+  def stop(cnode), do: GenServer.stop(cnode)
+end

@@ -1,0 +1,111 @@
+defmodule Lunode.Output do
+  @moduledoc false
+  # The program's standard output: pieces from the port become lines, lines become log events.
+  #
+  # A line reads `[level] source: text`, where the source is a handler's name, or `lunode` for the
+  # program itself. Only the beginning of a whole line says its level. A script's line always gets
+  # its beginning from the program, so a script cannot pass for another.
+  require Logger
+
+  # Beyond this a line is cut: the rest of it would only fill memory.
+  @max_line 1_048_576
+  # A script that prints without end must not fill the mailbox of the server. A piece is up to
+  # 64 KiB.
+  @max_waiting 50
+
+  defstruct [:node, :level, begun: "", dropped: 0]
+
+  @type t :: %__MODULE__{
+          node: node,
+          level: Logger.level() | false,
+          # The line that has begun; `:dropped` when its beginning was.
+          begun: binary | :dropped,
+          # Bytes, since it was told last.
+          dropped: non_neg_integer
+        }
+
+  @doc """
+  Lines of at least `level` will be logged; with `false` none.
+  """
+  @spec new(node, Logger.level() | false) :: t
+  def new(node, level), do: %__MODULE__{node: node, level: level}
+
+  @doc """
+  Takes a piece from the port; gives the lines that end in it. Drops it whole when more pieces wait
+  for the calling process than it can keep up with.
+  """
+  @spec add(t, binary) :: {[binary], t}
+  def add(output, piece) do
+    if overrun?(output) do
+      {[], %{drop(output, piece) | begun: :dropped}}
+    else
+      [head | tail] = :binary.split(piece, "\n", [:global])
+      begun = join(output.begun, head)
+      split([begun | tail], [], output)
+    end
+  end
+
+  defp split([begun], lines, output), do: {Enum.reverse(lines), %{output | begun: begun}}
+  defp split([:dropped | rest], lines, output), do: split(rest, lines, output)
+  defp split([line | rest], lines, output), do: split(rest, [line | lines], output)
+
+  defp join(:dropped, _piece), do: :dropped
+  defp join(begun, _piece) when byte_size(begun) > @max_line, do: begun
+  defp join(begun, piece), do: begun <> piece
+
+  @doc """
+  Logs a line, or drops it as `add/2` drops a piece.
+  """
+  @spec log(t, binary) :: t
+  def log(output, line) do
+    if overrun?(output) do
+      drop(output, line)
+    else
+      output = tell_dropped(output)
+      write(output, line)
+      output
+    end
+  end
+
+  # Once it drops it does so until nothing waits, and says so once.
+  defp overrun?(output) do
+    {:message_queue_len, waiting} = Process.info(self(), :message_queue_len)
+    waiting > if(output.dropped > 0, do: 0, else: @max_waiting)
+  end
+
+  defp drop(output, bytes), do: %{output | dropped: output.dropped + byte_size(bytes)}
+
+  defp tell_dropped(%{dropped: 0} = output), do: output
+
+  defp tell_dropped(%{dropped: dropped} = output) do
+    write(output, "[warning] lunode: #{dropped} bytes of output dropped: too much at once")
+    %{output | dropped: 0}
+  end
+
+  defp write(%{level: false}, _line), do: :ok
+
+  defp write(output, line) do
+    {level, source, text} = parse(line)
+
+    if Logger.compare_levels(level, output.level) != :lt do
+      Logger.bare_log(level, printable(text), lunode: output.node, handler: source)
+    end
+  end
+
+  for level <- [:debug, :info, :warning, :error] do
+    defp parse(unquote("[#{level}] ") <> text), do: {unquote(level), source(text), text}
+  end
+
+  defp parse(text), do: {:info, nil, text}
+
+  # The source stays in the text too: a console shows no metadata unless told to.
+  defp source(text), do: text |> String.split(":", parts: 2) |> hd()
+
+  # Lua prints any bytes; the log takes characters.
+  defp printable(text) do
+    if String.valid?(text), do: text, else: for(<<byte <- text>>, into: "", do: escape(byte))
+  end
+
+  defp escape(byte) when byte < 0x80, do: <<byte>>
+  defp escape(byte), do: "\\x" <> Base.encode16(<<byte>>)
+end

@@ -1,0 +1,58 @@
+defmodule Lunode.Test.OS do
+  @moduledoc "What the tests ask of the operating system."
+
+  import ExUnit.Assertions
+
+  @doc "Writes scripts into a folder of their own, which goes when the test ends; gives its path."
+  def folder(files) do
+    path =
+      Path.join(System.tmp_dir!(), "lunode_#{System.unique_integer([:positive])}_#{System.pid()}")
+
+    File.mkdir_p!(path)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(path) end)
+    for {name, text} <- files, do: File.write!(Path.join(path, name), text)
+    path
+  end
+
+  @doc "One script as a file of its own; gives its path."
+  def script(name, text), do: Path.join(folder(%{name => text}), name)
+
+  @doc "A handler that returns every message."
+  def echo, do: "return function(message) return message end\n"
+
+  @doc "Waits until `fun` gives a true value, and gives that; fails after `timeout` ms."
+  def eventually(fun, timeout \\ 5_000), do: poll(fun, now() + timeout)
+
+  defp poll(fun, deadline) do
+    value = fun.()
+
+    cond do
+      value -> value
+      now() > deadline -> flunk("did not happen in time")
+      true -> Process.sleep(5) && poll(fun, deadline)
+    end
+  end
+
+  def now, do: System.monotonic_time(:millisecond)
+
+  def running?(os_pid) do
+    match?({_output, 0}, System.cmd("kill", ["-0", "#{os_pid}"], stderr_to_stdout: true))
+  end
+
+  def kill(os_pid, signal \\ "KILL"), do: {_, 0} = System.cmd("kill", ["-#{signal}", "#{os_pid}"])
+
+  @doc "The process id of the program behind a server of the package."
+  def os_pid(server) do
+    {:os_pid, os_pid} = server |> :sys.get_state() |> Map.fetch!(:port) |> Port.info(:os_pid)
+    os_pid
+  end
+
+  @doc "Resident memory in KiB."
+  def memory(os_pid) do
+    [_, kib] = Regex.run(~r/VmRSS:\s+(\d+)/, File.read!("/proc/#{os_pid}/status"))
+    String.to_integer(kib)
+  end
+
+  @doc "Built with sanitizers: slower, and it keeps freed memory."
+  def sanitized?(os_pid), do: File.read!("/proc/#{os_pid}/maps") =~ "libasan"
+end

@@ -1,0 +1,129 @@
+defmodule Lunode.Test.RawNode do
+  @moduledoc """
+  The program itself, started as Bundlex starts it, without the package in between.
+  """
+
+  import ExUnit.Assertions
+  alias Lunode.Test.OS
+
+  defstruct [:port, :os_pid, :alive, :host, :node, :stderr]
+
+  @doc """
+  Options: `:host`, `:alive`, `:creation`, `:cookie`, `:env` (a map), `:handlers`, `:config`. What
+  it writes to standard error goes to the file `stderr`.
+  """
+  def start(opts \\ []) do
+    host = opts[:host] || own_host()
+    alive = opts[:alive] || "raw_#{System.unique_integer([:positive])}_#{System.pid()}"
+    node = "#{alive}@#{host}"
+    stderr = Path.join(OS.folder([]), "stderr")
+    args = [Lunode.Program.path(), host, alive, node, "#{opts[:creation] || 1}"]
+
+    port =
+      Port.open({:spawn_executable, "/bin/sh"}, [
+        :binary,
+        :exit_status,
+        line: 1_000_000,
+        args: ["-c", "exec \"$@\" 2>#{stderr}", "sh" | args],
+        env: env(opts)
+      ])
+
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+
+    ExUnit.Callbacks.on_exit(fn ->
+      System.cmd("kill", ["-KILL", "#{os_pid}"], stderr_to_stdout: true)
+    end)
+
+    raw = %__MODULE__{port: port, os_pid: os_pid, alive: alive, host: host, stderr: stderr}
+    %{raw | node: String.to_atom(node)}
+  end
+
+  @doc "Starts it, and asserts that its first line is `ready`."
+  def start_ready(opts \\ []) do
+    raw = start(opts)
+    assert next(raw) == "ready"
+    raw
+  end
+
+  @doc "Starts it and connects."
+  def start_connected(opts \\ []) do
+    raw = start_ready(opts)
+    assert Node.connect(raw.node)
+    raw
+  end
+
+  defp env(opts) do
+    given = %{
+      "BUNDLEX_ERLANG_COOKIE" => opts[:cookie] || Atom.to_string(Node.get_cookie()),
+      "LUNODE_HANDLERS" => opts[:handlers],
+      "LUNODE_CONFIG" => opts[:config],
+      "LUNODE_OWNER" => nil
+    }
+
+    for {name, value} <- Map.merge(given, opts[:env] || %{}) do
+      {String.to_charlist(name), if(value, do: String.to_charlist(value), else: false)}
+    end
+  end
+
+  def own_host, do: node() |> Atom.to_string() |> String.split("@") |> List.last()
+
+  @doc "The next line of output, `{:exit, status}`, or `:nothing` after `timeout` ms."
+  def next(%{port: port}, timeout \\ 5_000) do
+    receive do
+      {^port, {:data, {:eol, line}}} -> line
+      {^port, {:exit_status, status}} -> {:exit, status}
+    after
+      timeout -> :nothing
+    end
+  end
+
+  @doc "The lines of output up to one that matches, that one last."
+  def lines_until(raw, pattern) do
+    case next(raw) do
+      line when is_binary(line) ->
+        if line =~ pattern, do: [line], else: [line | lines_until(raw, pattern)]
+
+      other ->
+        flunk("no line matched #{inspect(pattern)}: #{inspect(other)}")
+    end
+  end
+
+  @doc "Asserts that it ends by itself, with status 0, within about a second."
+  def assert_ends(raw, timeout \\ 1_000) do
+    assert {:exit, 0} = skip_lines(raw, timeout), File.read!(raw.stderr)
+  end
+
+  defp skip_lines(raw, timeout) do
+    with line when is_binary(line) <- next(raw, timeout), do: skip_lines(raw, timeout)
+  end
+
+  @doc "Ends its standard input. Its exit status isn't known after that."
+  def close_stdin(%{port: port}), do: Port.close(port)
+
+  @doc "Asserts that the process is gone within about a second."
+  def assert_gone(raw, timeout \\ 1_000) do
+    OS.eventually(fn -> not OS.running?(raw.os_pid) end, timeout)
+  end
+
+  @doc "A plain message to the default handler; gives what comes back."
+  def ask(raw, message, timeout \\ 5_000) do
+    send({:any, raw.node}, message)
+    answer(raw, timeout)
+  end
+
+  def answer(%{node: node}, timeout \\ 5_000) do
+    receive do
+      {^node, value} -> value
+    after
+      timeout -> :nothing
+    end
+  end
+
+  @doc "The TCP port that epmd tells for it."
+  def listening_port(raw) do
+    {:port, port, _version} =
+      :erl_epmd.port_please(String.to_charlist(raw.alive), String.to_charlist(raw.host))
+
+    port
+  end
+end

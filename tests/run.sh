@@ -1,0 +1,107 @@
+#!/bin/sh
+# All tests: installs what is missing (Debian), builds, and runs the C tests, the Lua tests, and
+# the Elixir tests, these two against the release build and against the one with sanitizers. Ends
+# with the line `N passed, N failed`, and with status 1 if any failed.
+set -eu
+cd "$(dirname "$0")/.."
+. tests/packages.sh
+
+export LC_ALL=C.UTF-8
+: "${HOME:=$(mktemp -d)}"
+export HOME
+
+passed=0
+failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# suite TITLE COUNT COMMAND...: runs the command; COUNT reads its output and sets `ok` and `bad`.
+# A suite that ends badly and names no failure has crashed: that is one.
+suite() {
+    title=$1
+    count=$2
+    shift 2
+    printf '\n== %s\n' "$title"
+    status_file=$(mktemp)
+    { "$@" 2>&1 && echo 0 >"$status_file" || echo $? >"$status_file"; } | tee "$log"
+    status=$(cat "$status_file")
+    rm -f "$status_file"
+    ok=0
+    bad=0
+    "$count"
+    if [ "$status" != 0 ] && [ "$bad" = 0 ]; then
+        bad=1
+    fi
+    if [ "$ok" = 0 ] && [ "$bad" = 0 ]; then
+        echo "No test ran."
+        bad=1
+    fi
+    echo "$title: $ok passed, $bad failed"
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+}
+
+# The sum of the first number in each line of the log that matches.
+sum() {
+    sed -nE "s/$1/\\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+# cmocka's own sums; a test program that crashed has none, and ctest counts it alone.
+count_cmocka() {
+    ok=$(sum '.*\[  PASSED  \] ([0-9]+) test.*')
+    bad=$(sum '.*\[  FAILED  \] ([0-9]+) test.*')
+    programs=$(sum '.* ([0-9]+) tests? failed out of.*')
+    listed=$(grep -cE '\[  FAILED  \] [0-9]+ test' "$log" || true)
+    if [ "$programs" -gt "$listed" ]; then
+        bad=$((bad + programs - listed))
+    fi
+}
+
+count_busted() {
+    ok=$(sum '^([0-9]+) success.*')
+    bad=$(($(sum '.* ([0-9]+) failures? .*') + $(sum '.* ([0-9]+) errors? .*')))
+}
+
+count_exunit() {
+    all=$(sum '^([0-9]+) tests?, .*')
+    bad=$(sum '^[0-9]+ tests?, ([0-9]+) failures?.*')
+    left_out=$(($(sum '^[0-9]+ tests?, .* ([0-9]+) excluded.*') + \
+        $(sum '^[0-9]+ tests?, .* ([0-9]+) skipped.*')))
+    ok=$((all - bad - left_out))
+}
+
+build() {
+    printf '\n== Build: %s\n' "$1"
+    cmake --preset "$1" && cmake --build --preset "$1" --parallel "$(nproc)"
+}
+
+# lua_tests BUILD [VARIABLE=VALUE...]: the Lua module stands in the build's folder.
+lua_tests() {
+    build=$1
+    shift
+    env "$@" LUA_PATH="lua/?.lua;;" LUA_CPATH="$build/lua/?.so;;" busted --lua=lua5.4 tests/lua
+}
+
+# A plain Lua must load the sanitizer's library before the module.
+lua_tests_sanitized() {
+    lua_tests build/dev LD_PRELOAD="$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0
+}
+
+elixir_tests() {
+    LUNODE_PROGRAM="$PWD/$1" mix test
+}
+
+# shellcheck disable=SC2086 # the names are words
+if need_packages $build_packages $test_packages && build release && build dev; then
+    suite "C tests" count_cmocka ctest --test-dir build/dev --verbose
+    suite "Lua tests" count_busted lua_tests build
+    suite "Lua tests, with sanitizers" count_busted lua_tests_sanitized
+    suite "Elixir tests" count_exunit elixir_tests build/lunode
+    suite "Elixir tests, with sanitizers" count_exunit elixir_tests build/dev/lunode
+else
+    echo "The build failed: no test ran." >&2
+    failed=1
+fi
+
+printf '\n%s passed, %s failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
