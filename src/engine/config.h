@@ -1,0 +1,33 @@
+/* What a node is to run: scripts named on the command line or in the environment, scripts found in a
+ * folder, and the configuration file `lunode.lua`. */
+#ifndef LUNODE_ENGINE_CONFIG_H
+#define LUNODE_ENGINE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct eng_script {
+    char *name;           /* the handler's */
+    char *path;
+    bool found_in_folder; /* not named by itself: a broken one does not stop the start */
+    bool stop_on_failure; /* on_failure = "stop" */
+};
+
+struct eng_config {
+    struct eng_script *scripts;
+    size_t count;
+    size_t max_frame; /* bytes */
+};
+
+void eng_config_init(struct eng_config *config);
+void eng_config_finish(struct eng_config *config);
+
+/* Adds a script, or the scripts of a folder with its `lunode.lua` if there is one. */
+bool eng_config_add_path(struct eng_config *config, const char *path, struct err *err);
+
+/* Reads a configuration file. Its paths are relative to its own folder. */
+bool eng_config_read(struct eng_config *config, const char *path, struct err *err);
+
+#endif

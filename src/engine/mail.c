@@ -1,0 +1,83 @@
+/* A message that waits for its process: copied out of the frame and sorted by what answers it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/private.h"
+
+/* [alias | Ref]: a list of one element, the atom, whose tail is the reference. */
+static bool take_alias(struct span tag, struct span *ref) {
+    struct span head;
+    if (tag.len < 5 || tag.data[0] != EXT_LIST || ext_u32(tag.data + 1) != 1) {
+        return false;
+    }
+    struct span rest = span_of(tag.data + 5, tag.len - 5);
+    return ext_take(&rest, &head) && ext_is_atom(head, "alias") && ext_take(&rest, ref);
+}
+
+static bool is_ref(struct span term) {
+    return term.len > 0 &&
+           (term.data[0] == EXT_NEWER_REFERENCE || term.data[0] == EXT_NEW_REFERENCE);
+}
+
+/* gen's tags: Ref, [alias | Ref], or [[alias | Ref] | _]. */
+bool eng_tag_ref(struct span tag, struct span *ref, bool *alias) {
+    *alias = false;
+    if (is_ref(tag)) {
+        *ref = tag;
+        return true;
+    }
+    struct span head = tag;
+    if (tag.len > 5 && tag.data[0] == EXT_LIST && tag.data[5] == EXT_LIST) {
+        struct span rest = span_of(tag.data + 5, tag.len - 5);
+        if (!ext_take(&rest, &head)) {
+            return false;
+        }
+    }
+    *alias = take_alias(head, ref) && is_ref(*ref);
+    return *alias;
+}
+
+/* Cuts {'$gen_call', {Pid, Tag}, and leaves the request in `body`. */
+static bool take_call(struct span body, struct eng_mail *mail) {
+    uint32_t arity;
+    struct span pid;
+    struct span tag;
+    if (!ext_take_tuple(&body, &arity) || arity != 2 || !ext_take(&body, &pid) ||
+        !ext_is_pid(pid) || !ext_take(&body, &tag)) {
+        return false;
+    }
+    mail->caller = (struct eng_caller){ENG_CALL, pid, tag};
+    mail->body = body;
+    return true;
+}
+
+/* Calls and casts are tuples whose first element says so; the rest is not looked at yet. */
+static void sort(struct eng_mail *mail) {
+    struct span rest = mail->body;
+    uint32_t arity;
+    struct span head;
+    if (!ext_take_tuple(&rest, &arity) || arity < 2 || arity > 3 || !ext_take(&rest, &head)) {
+        return;
+    }
+    if (arity == 3 && ext_is_atom(head, "$gen_call")) {
+        take_call(rest, mail);
+    } else if (arity == 2 && ext_is_atom(head, "$gen_cast")) {
+        mail->caller = (struct eng_caller){.kind = ENG_CAST};
+        mail->body = rest;
+    }
+}
+
+struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any) {
+    struct eng_mail *mail = malloc(sizeof *mail + sender.len + payload.len);
+    if (mail == NULL) {
+        return NULL;
+    }
+    *mail = (struct eng_mail){.from_ref = LUA_NOREF};
+    memcpy(mail->bytes, sender.data, sender.len);
+    memcpy(mail->bytes + sender.len, payload.data, payload.len);
+    mail->caller.kind = to_any && sender.len > 0 ? ENG_ANY : ENG_INFO;
+    mail->caller.pid = span_of(mail->bytes, sender.len);
+    mail->body = span_of(mail->bytes + sender.len, payload.len);
+    sort(mail);
+    return mail;
+}

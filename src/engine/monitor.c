@@ -1,0 +1,121 @@
+/* Who is told when a process ends: the BEAM's MONITOR_P, DEMONITOR_P and MONITOR_P_EXIT. */
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "engine/private.h"
+
+/* To the watcher: the process that it named has ended. */
+static void send_down(struct engine *engine, struct span target, struct span watcher,
+                      struct span ref, struct span reason) {
+    struct dist_control control = {.op = DIST_MONITOR_P_EXIT,
+                                   .from = target,
+                                   .to = watcher,
+                                   .ref = ref,
+                                   .reason = reason};
+    struct err err;
+    if (eng_send_begin(engine, &control, (struct span){0}, &err) != NULL) {
+        eng_send_end(engine, &err); /* a watcher whose node has gone knows already */
+    }
+}
+
+static struct eng_monitor *copy(struct dist_peer *peer, const struct dist_control *control) {
+    struct span parts[] = {control->from, control->to, control->ref};
+    struct eng_monitor *monitor =
+        calloc(1, sizeof *monitor + parts[0].len + parts[1].len + parts[2].len);
+    if (monitor == NULL) {
+        return NULL;
+    }
+    uint8_t *p = monitor->bytes;
+    for (size_t i = 0; i < 3; i++) {
+        memcpy(p, parts[i].data, parts[i].len);
+        parts[i].data = p;
+        p += parts[i].len;
+    }
+    monitor->peer = peer;
+    monitor->watcher = parts[0];
+    monitor->target = parts[1];
+    monitor->ref = parts[2];
+    return monitor;
+}
+
+static struct eng_monitor *find(struct engine *engine, struct span ref) {
+    struct eng_monitor *monitor;
+    HASH_FIND(hh, engine->monitors, ref.data, ref.len, monitor);
+    return monitor;
+}
+
+static void forget(struct engine *engine, struct eng_monitor *monitor) {
+    HASH_DELETE(hh, engine->monitors, monitor);
+    DL_DELETE(monitor->proc->monitors, monitor);
+    free(monitor);
+}
+
+/* The process that is named by pid or by name; without one, why not. */
+static struct eng_proc *target_of(struct engine *engine, struct span target,
+                                  struct span *failure) {
+    struct span name;
+    bool latin1;
+    *failure = (struct span){0};
+    if (ext_is_pid(target)) {
+        return eng_proc_of_pid(engine, target);
+    }
+    return ext_take_atom(&target, &name, &latin1) ? eng_whereis(engine, name, failure) : NULL;
+}
+
+void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
+                     const struct dist_control *control) {
+    struct span failure;
+    struct eng_proc *proc = target_of(engine, control->to, &failure);
+    struct eng_monitor *monitor = proc == NULL ? NULL : copy(peer, control);
+    if (monitor == NULL) {
+        struct buf reason = {0};
+        eng_reason_atom(&reason, proc == NULL ? "noproc" : "system_limit");
+        send_down(engine, control->to, control->from, control->ref,
+                  failure.len > 0 ? failure : buf_span(&reason));
+        buf_finish(&reason);
+        return;
+    }
+    eng_monitor_remove(engine, control->ref); /* a reference is used once: the last one counts */
+    monitor->proc = proc;
+    HASH_ADD_KEYPTR(hh, engine->monitors, monitor->ref.data, monitor->ref.len, monitor);
+    DL_APPEND(proc->monitors, monitor);
+}
+
+void eng_monitor_remove(struct engine *engine, struct span ref) {
+    struct eng_monitor *monitor = find(engine, ref);
+    if (monitor != NULL) {
+        forget(engine, monitor);
+    }
+}
+
+void eng_monitors_of_peer(struct engine *engine, struct dist_peer *peer) {
+    struct eng_monitor *monitor;
+    struct eng_monitor *next;
+    HASH_ITER(hh, engine->monitors, monitor, next) {
+        if (monitor->peer == peer) {
+            forget(engine, monitor);
+        }
+    }
+}
+
+static void fire(struct engine *engine, struct eng_monitor *monitor, struct span reason) {
+    send_down(engine, monitor->target, monitor->watcher, monitor->ref, reason);
+    forget(engine, monitor);
+}
+
+void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span reason) {
+    while (proc->monitors != NULL) {
+        fire(engine, proc->monitors, reason);
+    }
+}
+
+bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span ref,
+                      struct span reason) {
+    struct eng_monitor *monitor = find(engine, ref);
+    if (monitor == NULL || monitor->proc != proc) {
+        return false;
+    }
+    fire(engine, monitor, reason);
+    return true;
+}

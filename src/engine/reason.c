@@ -1,0 +1,103 @@
+/* Exit reasons as external terms. */
+#include "engine/private.h"
+
+static void start(struct buf *out) {
+    out->len = 0;
+}
+
+static void give_up(struct buf *out) {
+    start(out);
+    ext_put_atom(out, span_str("system_limit"));
+}
+
+void eng_reason_atom(struct buf *out, const char *name) {
+    start(out);
+    ext_put_atom(out, span_str(name));
+}
+
+void eng_reason_text(struct buf *out, const char *kind, struct span text) {
+    start(out);
+    if (!ext_put_tuple(out, 2) || !ext_put_atom(out, span_str(kind)) ||
+        !ext_put_binary(out, text)) {
+        give_up(out);
+    }
+}
+
+/* The name and the number of arguments of a request: {:add, 5} is add/1, :get is get/0, and what has no
+ * name is the callback's, handle_call/2. */
+void eng_reason_undef(struct buf *out, struct span body) {
+    uint32_t arity = 1;
+    struct span name;
+    bool latin1;
+    ext_take_tuple(&body, &arity);
+    if (arity == 0 || !ext_take_atom(&body, &name, &latin1)) {
+        name = span_str("handle_call");
+        arity = 3;
+    }
+    start(out);
+    if (!ext_put_tuple(out, 3) || !ext_put_atom(out, span_str("undef")) ||
+        !ext_put_atom(out, name) || !ext_put_int(out, (int32_t)arity - 1)) {
+        give_up(out);
+    }
+}
+
+/* {==== Errors that Lua raised ============================================================ */
+
+struct error_parts {
+    struct buf *out;
+    struct buf *text;
+    lua_State *co;
+};
+
+/* The value itself when it can be sent, else its text. [-0, +0, m] */
+static bool put_value(lua_State *L, int value, struct buf *out) {
+    struct err err;
+    if (term_encode(L, value, "error", out, &err)) {
+        return true;
+    }
+    size_t len;
+    const char *text = luaL_tolstring(L, value, &len); /* +1 */
+    bool ok = ext_put_binary(out, span_of(text, len));
+    lua_pop(L, 1);
+    return ok;
+}
+
+/* Runs protected: __tostring of the script's value may fail, and memory may be short.
+ * Expects the parts as a light userdata and the error's value. [-2, +0, e] */
+static int build_error(lua_State *L) {
+    struct error_parts *parts = lua_touserdata(L, 1);
+    size_t len;
+    luaL_traceback(L, parts->co, NULL, 0);
+    const char *trace = lua_tolstring(L, 3, &len); /* parts, value, traceback */
+    if (!ext_put_tuple(parts->out, 3) || !ext_put_atom(parts->out, span_str("lua_error")) ||
+        !put_value(L, 2, parts->out) || !ext_put_binary(parts->out, span_of(trace, len))) {
+        return luaL_error(L, "not enough memory");
+    }
+    size_t message_len;
+    const char *message = luaL_tolstring(L, 2, &message_len);
+    buf_append(parts->text, message, message_len);
+    buf_append(parts->text, "\n", 1);
+    buf_append(parts->text, trace, len);
+    return 0;
+}
+
+void eng_reason_error(struct buf *out, struct buf *text, lua_State *L, lua_State *co) {
+    struct error_parts parts = {out, text, co};
+    start(out);
+    start(text);
+    lua_pushcfunction(L, build_error);
+    lua_pushlightuserdata(L, &parts);
+    lua_pushvalue(co, -1);
+    lua_xmove(co, L, 1);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
+        size_t len;
+        const char *why = lua_tolstring(L, -1, &len);
+        struct span said = why == NULL ? span_str("an error without a text") : span_of(why, len);
+        eng_reason_text(out, "lua_error", said);
+        start(text);
+        buf_append(text, said.data, said.len);
+        lua_pop(L, 1);
+    }
+}
+
+/* }==== */
