@@ -1,5 +1,5 @@
-/* What a node is to run: scripts named on the command line or in the environment, scripts found in a
- * folder, and the configuration file `lunode.lua`. */
+/* What a node is to run: scripts named on the command line or in the environment, scripts found in
+ * a folder, and the configuration file `lunode.lua`. */
 #ifndef LUNODE_ENGINE_CONFIG_H
 #define LUNODE_ENGINE_CONFIG_H
 
@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 struct eng_script {
-    char *name;           /* the handler's */
+    char *name; /* the handler's */
     char *path;
     bool found_in_folder; /* not named by itself: a broken one does not stop the start */
     bool stop_on_failure; /* on_failure = "stop" */

@@ -1,7 +1,7 @@
 /* The engine: handlers, their processes, and what happens when a message arrives.
  *
- * It is driven from outside: frames come in by eng_message, and eng_turn lets processes run. What it
- * sends goes out through the distribution node it was given. */
+ * It is driven from outside: frames come in by eng_message, and eng_turn lets processes run. What
+ * it sends goes out through the distribution node it was given. */
 #ifndef LUNODE_ENGINE_ENGINE_H
 #define LUNODE_ENGINE_ENGINE_H
 
@@ -30,9 +30,9 @@ void eng_destroy(struct engine *engine);
 /* The node through which messages leave. Without one (`lunode check`) nothing can be sent. */
 void eng_set_node(struct engine *engine, struct dist_node *node);
 
-/* Makes a handler of each script and compiles it; nothing runs yet, but messages are kept for it. False
- * when a script that the user named by itself does not compile; one found in a folder is logged
- * and marked as failed instead. */
+/* Makes a handler of each script and compiles it; nothing runs yet, but messages are kept for it.
+ * False when a script that the user named by itself does not compile; one found in a folder is
+ * logged and marked as failed instead. */
 bool eng_add(struct engine *engine, const struct eng_config *config, struct err *err);
 
 /* Lets the scripts run: first their top level, then `init`, then the messages kept so far. */
@@ -41,7 +41,8 @@ void eng_start(struct engine *engine);
 /* Runs `terminate(reason)` in every process and ends it. */
 void eng_stop(struct engine *engine, const char *reason);
 
-/* Lets processes run for a while (10 ms at the most, once one is done). True when some still could. */
+/* Lets processes run for a while (10 ms at the most, once one is done). True when some still could.
+ */
 bool eng_turn(struct engine *engine);
 
 /* What the distribution layer reports. */
@@ -49,8 +50,8 @@ void eng_peer_down(struct engine *engine, struct dist_peer *peer);
 void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
                  struct span payload);
 
-/* Loads the script `path` apart from any node: compiles it, runs its top level, checks what it returns.
- * False with "file:line: message". */
+/* Loads the script `path` apart from any node: compiles it, runs its top level, checks what it
+ * returns. False with "file:line: message". */
 bool eng_check(struct engine *engine, const char *path, struct err *err);
 
 #endif

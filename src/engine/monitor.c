@@ -8,11 +8,8 @@
 /* To the watcher: the process that it named has ended. */
 static void send_down(struct engine *engine, struct span target, struct span watcher,
                       struct span ref, struct span reason) {
-    struct dist_control control = {.op = DIST_MONITOR_P_EXIT,
-                                   .from = target,
-                                   .to = watcher,
-                                   .ref = ref,
-                                   .reason = reason};
+    struct dist_control control = {
+        .op = DIST_MONITOR_P_EXIT, .from = target, .to = watcher, .ref = ref, .reason = reason};
     struct err err;
     if (eng_send_begin(engine, &control, (struct span){0}, &err) != NULL) {
         eng_send_end(engine, &err); /* a watcher whose node has gone knows already */
@@ -52,8 +49,7 @@ static void forget(struct engine *engine, struct eng_monitor *monitor) {
 }
 
 /* The process that is named by pid or by name; without one, why not. */
-static struct eng_proc *target_of(struct engine *engine, struct span target,
-                                  struct span *failure) {
+static struct eng_proc *target_of(struct engine *engine, struct span target, struct span *failure) {
     struct span name;
     bool latin1;
     *failure = (struct span){0};

@@ -43,8 +43,8 @@ struct eng_mail {
 /* Copies and sorts a message. NULL: no memory. */
 struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any);
 
-/* The reference inside a call's tag; `alias` tells that the tag holds it as an alias. False when there
- * is none. */
+/* The reference inside a call's tag; `alias` tells that the tag holds it as an alias. False when
+ * there is none. */
 bool eng_tag_ref(struct span tag, struct span *ref, bool *alias);
 
 /* }==== */
@@ -62,12 +62,13 @@ struct eng_monitor {
     uint8_t bytes[];
 };
 
-void eng_monitor_add(struct engine *engine, struct dist_peer *peer, const struct dist_control *control);
+void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
+                     const struct dist_control *control);
 void eng_monitor_remove(struct engine *engine, struct span ref);
 void eng_monitors_of_peer(struct engine *engine, struct dist_peer *peer);
 
-/* Tells the watchers of an ended process, or the one whose reference it is. False when no such watcher is
- * known. */
+/* Tells the watchers of an ended process, or the one whose reference it is. False when no such
+ * watcher is known. */
 void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span reason);
 bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span ref,
                       struct span reason);
@@ -76,9 +77,9 @@ bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span 
 
 /* {==== send.c: messages on their way out ================================================= */
 
-/* Opens a message whose control message is `control`; its destination is found by control->to, or for
- * ALIAS_SEND by control->ref, or for a name by `node`. Gives the buffer for the payload, which has its
- * version byte; NULL when the node is not connected, or without memory. */
+/* Opens a message whose control message is `control`; its destination is found by control->to, or
+ * for ALIAS_SEND by control->ref, or for a name by `node`. Gives the buffer for the payload, which
+ * has its version byte; NULL when the node is not connected, or without memory. */
 struct buf *eng_send_begin(struct engine *engine, const struct dist_control *control,
                            struct span node, struct err *err);
 /* Closes it. False when it is too large; nothing was sent then. */
@@ -104,8 +105,11 @@ void eng_from_push(lua_State *L, struct eng_proc *proc);
 /* The `from` at `idx`, or an argument error. [-0, +0, v] */
 struct eng_from *eng_from_check(lua_State *L, int idx);
 
-/* Answers with the `n` values on top of the stack: none is nil, several are a tuple. Raises when they
- * cannot be sent. [-0, +0, e] */
+/* The caller has its answer: it cannot be answered again. */
+void eng_from_done(struct eng_from *from);
+
+/* Answers with the `n` values on top of the stack: none is nil, several are a tuple. Raises when
+ * they cannot be sent. [-0, +0, e] */
 void eng_reply_values(lua_State *L, struct eng_proc *proc, const struct eng_caller *caller, int n,
                       const char *root);
 
@@ -113,10 +117,10 @@ void eng_reply_values(lua_State *L, struct eng_proc *proc, const struct eng_call
 void eng_reply_term(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
                     struct span value);
 
-/* Tells a caller that there will be no answer: DOWN for a call's reference, {node, {:error, reason}} to
- * a sender to `any`. */
-void eng_reply_failure(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
-                       struct span reason);
+/* Tells a caller that there will be no answer: DOWN for a call's reference, {node, {:error,
+ * reason}} to a sender to `any`. */
+void eng_reply_failure(struct engine *engine, struct eng_proc *proc,
+                       const struct eng_caller *caller, struct span reason);
 
 /* The same to everybody who still waits for the process. */
 void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span reason);
@@ -125,25 +129,23 @@ void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span 
 
 /* {==== process.c ========================================================================= */
 
-enum eng_activity { ENG_IDLE, ENG_BOOT, ENG_MESSAGE, ENG_TERMINATE };
-
 struct eng_proc {
     struct engine *engine;
     struct eng_handler *handler; /* NULL for a process that is part of the node */
     uint32_t id;
-    struct buf pid;              /* its pid as an external term */
-    int self_ref;                /* `self` in the VM's registry */
-    bool booted;                 /* `init` is done: messages may run */
-    bool ready;                  /* stands in the run queue */
-    enum eng_activity activity;
-    lua_State *co;               /* borrowed while something runs */
+    struct buf pid;     /* its pid as an external term */
+    int self_ref;       /* `self` in the VM's registry */
+    bool booting_chunk; /* the script's top level runs */
+    bool booted;        /* `init` is done: messages may run */
+    bool ready;         /* stands in the run queue */
+    lua_State *co;      /* borrowed while something runs */
     int co_ref;
-    struct eng_mail *current;    /* the message that runs */
+    struct eng_mail *current; /* the message that runs */
     struct eng_mail *first, *last;
     struct eng_monitor *monitors;
-    struct eng_from *owed;       /* callers whose answer was deferred */
+    struct eng_from *owed; /* callers whose answer was deferred */
     struct eng_proc *next_ready;
-    UT_hash_handle hh;           /* by id */
+    UT_hash_handle hh; /* by id */
 };
 
 struct eng_proc *eng_proc_create(struct engine *engine, struct eng_handler *handler);
@@ -171,7 +173,7 @@ struct eng_proc *eng_proc_of_pid(struct engine *engine, struct span pid);
 /* Each takes the process as a light userdata and runs in a coroutine. [-1, +0, e] */
 int eng_run_boot(lua_State *L);
 int eng_run_message(lua_State *L);
-int eng_run_terminate(lua_State *L); /* [-2, +0, e] (process, reason as a span) */
+int eng_run_terminate(lua_State *L); /* with the reason, a span, as a second light userdata */
 
 /* }==== */
 
@@ -186,6 +188,7 @@ struct eng_handler {
     bool stop_on_failure;
     lua_State *L;          /* its VM */
     struct eng_pool *pool; /* coroutines to borrow */
+    bool is_function;      /* the script returned one function */
     int chunk_ref;         /* the compiled script */
     int value_ref;         /* what it returned: a table or a function; LUA_NOREF before */
     int meta_ref;          /* the metatable of every `self` */
@@ -206,8 +209,8 @@ bool eng_handler_start(struct eng_handler *handler);
 /* Its process failed: start it again, unless it fails too often or cannot even load. */
 void eng_handler_failed(struct eng_handler *handler, struct span reason);
 
-/* The registered process of that name; `any` is the default handler's. NULL when there is none; then
- * `failure` is the reason when the handler is known. */
+/* The registered process of that name; `any` is the default handler's. NULL when there is none;
+ * then `failure` is the reason when the handler is known. */
 struct eng_proc *eng_whereis(struct engine *engine, struct span name, struct span *failure);
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name);
 
@@ -230,8 +233,15 @@ struct eng_handler *eng_handler_of(lua_State *L);
 
 /* {==== erl.c: the module `erl` =========================================================== */
 
+/* Whether the value at `idx` is erl.noreply. [-0, +0, -] */
+bool eng_is_noreply(lua_State *L, int idx);
+
 /* Adds erl's functions to the table on top. [-0, +0, m] */
 void eng_erl_open(lua_State *L);
+
+/* }==== */
+
+/* {==== output.c ========================================================================== */
 
 /* Sets `print`, `io.write` and `erl.log` of the VM. Expects the table `erl` on top. [-0, +0, m] */
 void eng_output_open(lua_State *L);
@@ -251,9 +261,10 @@ void eng_coroutines_open(lua_State *L);
 void eng_reason_atom(struct buf *out, const char *name);
 void eng_reason_undef(struct buf *out, struct span body);
 void eng_reason_text(struct buf *out, const char *kind, struct span text); /* {kind, "text"} */
+void eng_reason_lua_error(struct buf *out, const char *message);           /* without a traceback */
 
-/* {:lua_error, value, traceback} from the error value on top of `co`, which stays. `text` gets the message
- * and the traceback for the log. [-0, +0, -] on both */
+/* {:lua_error, value, traceback} from the error value on top of `co`, which stays. `text` gets the
+ * message and the traceback for the log. [-0, +0, -] on both */
 void eng_reason_error(struct buf *out, struct buf *text, lua_State *L, lua_State *co);
 
 /* }==== */
@@ -269,7 +280,7 @@ struct engine {
     struct term_atoms *atoms;
     struct eng_handler *handlers;
     size_t handler_count;
-    struct eng_handler *only;     /* the one handler the node was started with */
+    struct eng_handler *only; /* the one handler the node was started with */
     struct eng_proc *net_kernel;
     struct eng_proc *procs;       /* uthash */
     struct eng_monitor *monitors; /* uthash */

@@ -23,8 +23,16 @@ void eng_reason_text(struct buf *out, const char *kind, struct span text) {
     }
 }
 
-/* The name and the number of arguments of a request: {:add, 5} is add/1, :get is get/0, and what has no
- * name is the callback's, handle_call/2. */
+void eng_reason_lua_error(struct buf *out, const char *message) {
+    start(out);
+    if (!ext_put_tuple(out, 3) || !ext_put_atom(out, span_str("lua_error")) ||
+        !ext_put_binary(out, span_str(message)) || !ext_put_binary(out, span_str(""))) {
+        give_up(out);
+    }
+}
+
+/* The name and the number of arguments of a request: {:add, 5} is add/1, :get is get/0, and what
+ * has no name is the callback's, handle_call/2. */
 void eng_reason_undef(struct buf *out, struct span body) {
     uint32_t arity = 1;
     struct span name;
@@ -93,7 +101,7 @@ void eng_reason_error(struct buf *out, struct buf *text, lua_State *L, lua_State
         size_t len;
         const char *why = lua_tolstring(L, -1, &len);
         struct span said = why == NULL ? span_str("an error without a text") : span_of(why, len);
-        eng_reason_text(out, "lua_error", said);
+        eng_reason_lua_error(out, why == NULL ? "an error without a text" : why);
         start(text);
         buf_append(text, said.data, said.len);
         lua_pop(L, 1);

@@ -13,8 +13,8 @@ static struct dist_control address(const struct eng_proc *proc, const struct eng
     struct span ref;
     bool alias;
     if (caller->kind == ENG_CALL && eng_tag_ref(caller->tag, &ref, &alias) && alias) {
-        control = (struct dist_control){
-            .op = DIST_ALIAS_SEND, .from = buf_span(&proc->pid), .ref = ref};
+        control =
+            (struct dist_control){.op = DIST_ALIAS_SEND, .from = buf_span(&proc->pid), .ref = ref};
     }
     return control;
 }
@@ -94,6 +94,13 @@ void eng_reply_term(struct engine *engine, struct eng_proc *proc, const struct e
     eng_send_end(engine, &err);
 }
 
+void eng_from_done(struct eng_from *from) {
+    if (from->proc != NULL) {
+        DL_DELETE(from->proc->owed, from);
+        from->proc = NULL;
+    }
+}
+
 /* }==== */
 
 /* {==== Answers that say why there is none ================================================ */
@@ -114,9 +121,8 @@ void eng_reply_failure(struct engine *engine, struct eng_proc *proc,
     bool alias;
     if (caller->kind == ENG_ANY) {
         reply_error(engine, proc, caller, reason);
-    } else if (caller->kind == ENG_CALL &&
-               !(eng_tag_ref(caller->tag, &ref, &alias) &&
-                 eng_monitor_fire(engine, proc, ref, reason))) {
+    } else if (caller->kind == ENG_CALL && !(eng_tag_ref(caller->tag, &ref, &alias) &&
+                                             eng_monitor_fire(engine, proc, ref, reason))) {
         log_line(engine->log, LOG_LEVEL_WARNING, proc->handler ? proc->handler->name : "lunode",
                  "a caller that does not monitor this process waits in vain: its call failed");
     }
@@ -129,8 +135,7 @@ void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span 
         if (from->caller.kind == ENG_ANY) {
             eng_reply_failure(engine, proc, &from->caller, reason);
         }
-        DL_DELETE(proc->owed, from);
-        from->proc = NULL;
+        eng_from_done(from);
     }
     if (proc->current != NULL && proc->current->from == NULL &&
         proc->current->caller.kind == ENG_ANY) {
@@ -149,11 +154,7 @@ void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span 
 
 /* [-0, +0, -] */
 static int from_gc(lua_State *L) {
-    struct eng_from *from = luaL_checkudata(L, 1, from_name);
-    if (from->proc != NULL) {
-        DL_DELETE(from->proc->owed, from);
-        from->proc = NULL;
-    }
+    eng_from_done(luaL_checkudata(L, 1, from_name));
     return 0;
 }
 

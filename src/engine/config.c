@@ -1,0 +1,292 @@
+/* What a node is to run: see config.h. */
+#include "engine/config.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <uv.h>
+
+enum { DEFAULT_MAX_FRAME = 256 << 20, MAX_PATH = 4096 };
+
+void eng_config_init(struct eng_config *config) {
+    *config = (struct eng_config){.max_frame = DEFAULT_MAX_FRAME};
+}
+
+void eng_config_finish(struct eng_config *config) {
+    for (size_t i = 0; i < config->count; i++) {
+        free(config->scripts[i].name);
+        free(config->scripts[i].path);
+    }
+    free(config->scripts);
+    eng_config_init(config);
+}
+
+/* {==== Scripts =========================================================================== */
+
+static struct eng_script *find(struct eng_config *config, const char *name) {
+    for (size_t i = 0; i < config->count; i++) {
+        if (strcmp(config->scripts[i].name, name) == 0) {
+            return &config->scripts[i];
+        }
+    }
+    return NULL;
+}
+
+static bool check_name(const char *name, const char *path, struct err *err) {
+    static const char *const reserved[] = {"lunode", "net_kernel", "init", "erlang", "erpc", "rpc"};
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
+                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
+        if (strcmp(name, reserved[i]) == 0) {
+            return err_set(err, "%s: the name %s is reserved; no handler can have it", path, name);
+        }
+    }
+    if (name[0] == '\0' || name[strspn(name, letters)] != '\0' || strlen(name) > 255) {
+        return err_set(err, "%s: a handler's name has letters, digits, _ - . only, not \"%s\"",
+                       path, name);
+    }
+    return true;
+}
+
+static bool add_script(struct eng_config *config, const char *name, const char *path, bool found,
+                       struct err *err) {
+    const struct eng_script *same = find(config, name);
+    if (!check_name(name, path, err)) {
+        return false;
+    }
+    if (same != NULL) {
+        return err_set(err, "two scripts for the handler %s: %s and %s", name, same->path, path);
+    }
+    struct eng_script *scripts =
+        realloc(config->scripts, (config->count + 1) * sizeof *config->scripts);
+    if (scripts == NULL) {
+        return err_set(err, "no memory for the script %s", path);
+    }
+    config->scripts = scripts;
+    struct eng_script *script = &scripts[config->count];
+    *script = (struct eng_script){strdup(name), strdup(path), found, false};
+    if (script->name == NULL || script->path == NULL) {
+        free(script->name);
+        free(script->path);
+        return err_set(err, "no memory for the script %s", path);
+    }
+    config->count++;
+    return true;
+}
+
+static bool ends_with_lua(const char *name) {
+    size_t len = strlen(name);
+    return len > 4 && strcmp(name + len - 4, ".lua") == 0;
+}
+
+/* "handlers/calc.lua" is the handler calc. */
+static bool add_file(struct eng_config *config, const char *path, bool found, struct err *err) {
+    const char *slash = strrchr(path, '/');
+    char name[256];
+    snprintf(name, sizeof name, "%s", slash == NULL ? path : slash + 1);
+    if (ends_with_lua(name)) {
+        name[strlen(name) - 4] = '\0';
+    }
+    return add_script(config, name, path, found, err);
+}
+
+static bool is_handler_file(const char *name) {
+    return ends_with_lua(name) && name[0] != '_' && name[0] != '.' &&
+           strcmp(name, "lunode.lua") != 0;
+}
+
+static bool join(char *out, const char *folder, const char *name, struct err *err) {
+    int len = snprintf(out, MAX_PATH, "%s/%s", folder, name);
+    return (len > 0 && len < MAX_PATH) || err_set(err, "%s: the path is too long", folder);
+}
+
+static bool add_folder(struct eng_config *config, const char *folder, struct err *err) {
+    uv_fs_t request;
+    uv_dirent_t entry;
+    char path[MAX_PATH];
+    int count = uv_fs_scandir(NULL, &request, folder, 0, NULL);
+    if (count < 0) {
+        uv_fs_req_cleanup(&request);
+        return err_set(err, "%s: %s", folder, uv_strerror(count));
+    }
+    bool ok = true;
+    while (ok && uv_fs_scandir_next(&request, &entry) != UV_EOF) {
+        if (is_handler_file(entry.name) && entry.type != UV_DIRENT_DIR) {
+            ok = join(path, folder, entry.name, err) && add_file(config, path, true, err);
+        }
+    }
+    uv_fs_req_cleanup(&request);
+    if (!ok || !join(path, folder, "lunode.lua", err)) {
+        return false;
+    }
+    struct stat file;
+    return stat(path, &file) != 0 || eng_config_read(config, path, err);
+}
+
+static void drop_slashes(char *path) {
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/') {
+        path[--len] = '\0';
+    }
+}
+
+bool eng_config_add_path(struct eng_config *config, const char *given, struct err *err) {
+    struct stat file;
+    char path[MAX_PATH];
+    if (snprintf(path, sizeof path, "%s", given) >= MAX_PATH) {
+        return err_set(err, "%s: the path is too long", given);
+    }
+    drop_slashes(path);
+    if (stat(path, &file) != 0) {
+        return err_set(err, "%s: no such file or folder", path);
+    }
+    return S_ISDIR(file.st_mode) ? add_folder(config, path, err)
+                                 : add_file(config, path, false, err);
+}
+
+/* }==== */
+
+/* {==== The configuration file ============================================================ */
+
+struct reading {
+    struct eng_config *config;
+    const char *path;
+};
+
+/* A number of bytes, or a text such as "256M". [-0, +0, e] */
+static size_t read_size(lua_State *L, const char *option) {
+    lua_Integer number = 0;
+    char unit = '\0';
+    if (lua_isinteger(L, -1)) {
+        number = lua_tointeger(L, -1);
+    } else if (lua_type(L, -1) == LUA_TSTRING) {
+        char *end;
+        number = strtoll(lua_tostring(L, -1), &end, 10);
+        unit = *end;
+        number = unit != '\0' && end[1] != '\0' ? 0 : number;
+    }
+    int shift = unit == '\0' ? 0 : unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : -1;
+    if (number <= 0 || shift < 0 || number > (lua_Integer)(UINT32_MAX >> shift)) {
+        luaL_error(L, "%s: a size such as 1048576 or \"256M\" expected, below 4G", option);
+    }
+    return (size_t)number << shift;
+}
+
+/* The path is relative to the configuration file's folder. [-0, +0, e] */
+static void read_path(lua_State *L, struct reading *reading, const char *name) {
+    char path[MAX_PATH];
+    struct err err;
+    const char *slash = strrchr(reading->path, '/');
+    const char *given = lua_tostring(L, -1);
+    if (given == NULL) {
+        luaL_error(L, "handlers.%s.path: a text expected, got %s", name, luaL_typename(L, -1));
+    }
+    int folder = slash == NULL || given[0] == '/' ? 0 : (int)(slash - reading->path) + 1;
+    snprintf(path, sizeof path, "%.*s%s", folder, reading->path, given);
+    if (!add_script(reading->config, name, path, false, &err)) {
+        luaL_error(L, "%s", err.text);
+    }
+}
+
+/* [-0, +0, e] */
+static void read_on_failure(lua_State *L, struct reading *reading, const char *name) {
+    struct eng_script *script = find(reading->config, name);
+    const char *value = lua_tostring(L, -1);
+    if (script == NULL) {
+        luaL_error(L, "handlers.%s: no such script; give its path", name);
+    }
+    if (value == NULL || (strcmp(value, "stop") != 0 && strcmp(value, "restart") != 0)) {
+        luaL_error(L, "handlers.%s.on_failure: \"stop\" or \"restart\" expected", name);
+    }
+    script->stop_on_failure = strcmp(value, "stop") == 0;
+}
+
+/* Raises for a key of the table on top that is neither of the two. [-0, +0, e] */
+static void check_keys(lua_State *L, const char *where, const char *one, const char *two) {
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        lua_pop(L, 1);
+        const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?";
+        if (strcmp(key, one) != 0 && strcmp(key, two) != 0) {
+            luaL_error(L, "%s%s: unknown option; known are %s and %s", where, key, one, two);
+        }
+    }
+}
+
+/* The options of one handler, on top. [-0, +0, e] */
+static void read_handler(lua_State *L, struct reading *reading, const char *name) {
+    char where[300];
+    if (!lua_istable(L, -1)) {
+        luaL_error(L, "handlers.%s: a table expected, got %s", name, luaL_typename(L, -1));
+    }
+    snprintf(where, sizeof where, "handlers.%.255s.", name);
+    check_keys(L, where, "path", "on_failure");
+    if (lua_getfield(L, -1, "path") != LUA_TNIL) {
+        read_path(L, reading, name);
+    }
+    if (lua_getfield(L, -2, "on_failure") != LUA_TNIL) {
+        read_on_failure(L, reading, name);
+    }
+    lua_pop(L, 2);
+}
+
+/* [-0, +0, e] */
+static void read_handlers(lua_State *L, struct reading *reading) {
+    luaL_checktype(L, -1, LUA_TTABLE);
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        if (lua_type(L, -2) != LUA_TSTRING) {
+            luaL_error(L, "handlers: each key is a handler's name, not a %s", luaL_typename(L, -2));
+        }
+        read_handler(L, reading, lua_tostring(L, -2));
+        lua_pop(L, 1);
+    }
+}
+
+/* Runs protected. Expects the reading as a light userdata. [-1, +0, e] */
+static int read_config(lua_State *L) {
+    struct reading *reading = lua_touserdata(L, 1);
+    luaL_openlibs(L);
+    if (luaL_loadfile(L, reading->path) != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_call(L, 0, 1);
+    if (!lua_istable(L, -1)) {
+        return luaL_error(L, "a configuration returns a table, not %s", luaL_typename(L, -1));
+    }
+    check_keys(L, "", "handlers", "max_frame");
+    if (lua_getfield(L, -1, "max_frame") != LUA_TNIL) {
+        reading->config->max_frame = read_size(L, "max_frame");
+    }
+    if (lua_getfield(L, -2, "handlers") != LUA_TNIL) {
+        read_handlers(L, reading);
+    }
+    return 0;
+}
+
+bool eng_config_read(struct eng_config *config, const char *path, struct err *err) {
+    struct reading reading = {config, path};
+    lua_State *L = luaL_newstate();
+    if (L == NULL) {
+        return err_set(err, "no memory for a Lua state");
+    }
+    lua_pushcfunction(L, read_config);
+    lua_pushlightuserdata(L, &reading);
+    bool ok = lua_pcall(L, 1, 0, 0) == LUA_OK;
+    if (!ok) {
+        const char *why = luaL_tolstring(L, -1, NULL);
+        err_set(err, "%s", why);
+        if (strstr(why, path) == NULL) {
+            err_prefix(err, "%s: ", path);
+        }
+    }
+    lua_close(L);
+    return ok;
+}
+
+/* }==== */

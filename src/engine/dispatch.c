@@ -1,0 +1,275 @@
+/* What runs in a process's coroutine: the start, a message, the end. */
+#include <string.h>
+
+#include "engine/private.h"
+
+/* {==== Finding the function ============================================================== */
+
+/* Not called from outside: callbacks, `start`, and what begins with an underscore. */
+static bool is_private(struct span name) {
+    static const char *const names[] = {"start", "init",        "terminate",   "upgrade",
+                                        "run",   "handle_call", "handle_cast", "handle_info"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (span_equal(name, span_str(names[i]))) {
+            return true;
+        }
+    }
+    return name.len == 0 || name.data[0] == '_';
+}
+
+/* Pushes the function `name` of the handler's own table; false, with nothing pushed, when there is
+ * none.
+ * [-0, +1, m] */
+static bool push_function(lua_State *L, struct eng_handler *handler, struct span name) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, handler->value_ref);
+    lua_pushlstring(L, (const char *)name.data, name.len);
+    lua_rawget(L, -2);
+    lua_remove(L, -2); /* the table */
+    if (lua_isfunction(L, -1)) {
+        return true;
+    }
+    lua_pop(L, 1);
+    return false;
+}
+
+/* The name that a message carries: {:add, 5} and :get have one. `args` is left at the arguments. */
+static bool name_of(struct span body, struct span *name, struct span *args, uint32_t *count) {
+    bool latin1;
+    *count = 1;
+    ext_take_tuple(&body, count);
+    if (*count == 0 || !ext_take_atom(&body, name, &latin1)) {
+        return false;
+    }
+    *count -= 1;
+    *args = body;
+    return true;
+}
+
+/* }==== */
+
+/* {==== Pushing the call ================================================================== */
+
+enum push { PUSHED, UNMATCHED, UNREADABLE };
+
+/* [-0, +1, m] */
+static void push_self(lua_State *L, struct eng_proc *proc) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->self_ref);
+}
+
+/* The function that the message names, self, and the message's arguments. [-0, +n, m] */
+static enum push push_named(lua_State *L, struct eng_proc *proc, struct err *err) {
+    struct span name;
+    struct span args;
+    uint32_t count;
+    if (!name_of(proc->current->body, &name, &args, &count) || is_private(name) ||
+        !push_function(L, proc->handler, name)) {
+        return UNMATCHED;
+    }
+    push_self(L, proc);
+    luaL_checkstack(L, (int)(count < 1000000 ? count : 1000000), "too many arguments");
+    for (uint32_t i = 0; i < count; i++) {
+        if (!term_decode(L, &args, err)) {
+            return UNREADABLE;
+        }
+    }
+    return PUSHED;
+}
+
+/* handle_call(request, from), handle_cast(request), handle_info(message, from). [-0, +n, m] */
+static enum push push_callback(lua_State *L, struct eng_proc *proc, struct err *err) {
+    static const char *const names[] = {[ENG_CALL] = "handle_call",
+                                        [ENG_CAST] = "handle_cast",
+                                        [ENG_ANY] = "handle_info",
+                                        [ENG_INFO] = "handle_info"};
+    struct eng_mail *mail = proc->current;
+    if (!push_function(L, proc->handler, span_str(names[mail->caller.kind]))) {
+        return UNMATCHED;
+    }
+    push_self(L, proc);
+    struct span body = mail->body;
+    if (!term_decode(L, &body, err)) {
+        return UNREADABLE;
+    }
+    if (mail->caller.kind != ENG_CAST) {
+        eng_from_push(L, proc);
+    }
+    return PUSHED;
+}
+
+/* A handler that is one function gets every message. [-0, +3, m] */
+static enum push push_single(lua_State *L, struct eng_proc *proc, struct err *err) {
+    struct span body = proc->current->body;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->handler->value_ref);
+    if (!term_decode(L, &body, err)) {
+        return UNREADABLE;
+    }
+    eng_from_push(L, proc);
+    return PUSHED;
+}
+
+/* [-0, +n, m] */
+static enum push push_call(lua_State *L, struct eng_proc *proc, struct err *err) {
+    if (proc->handler->is_function) {
+        return push_single(L, proc, err);
+    }
+    enum push pushed = push_named(L, proc, err);
+    return pushed == UNMATCHED ? push_callback(L, proc, err) : pushed;
+}
+
+/* }==== */
+
+/* {==== A message ========================================================================= */
+
+static void warn(struct eng_proc *proc, const char *what) {
+    log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name, "%s", what);
+}
+
+/* Nothing in the script takes this message: its caller is told; the process lives. */
+static void unmatched(struct eng_proc *proc) {
+    struct eng_mail *mail = proc->current;
+    struct buf reason = {0};
+    eng_reason_undef(&reason, mail->body);
+    if (mail->caller.kind == ENG_CALL) {
+        eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&reason));
+    } else {
+        struct span name = span_str("a message without a name");
+        struct span args;
+        uint32_t count;
+        name_of(mail->body, &name, &args, &count);
+        log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name,
+                 "dropped a message that no function takes: %.*s", (int)name.len,
+                 (const char *)name.data);
+    }
+    buf_finish(&reason);
+}
+
+/* The message's bytes are no term, or need more than there is. The process lives. */
+static void unreadable(struct eng_proc *proc, const struct err *err) {
+    struct buf reason = {0};
+    eng_reason_text(&reason, "undecodable", span_str(err->text));
+    log_line(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name,
+             "dropped a message that cannot be read: %s", err->text);
+    eng_reply_failure(proc->engine, proc, &proc->current->caller, buf_span(&reason));
+    buf_finish(&reason);
+}
+
+/* What the function returned, from index 2 on, answers the caller. [-0, +0, e] */
+static void answer(lua_State *L, struct eng_proc *proc) {
+    struct eng_mail *mail = proc->current;
+    int n = lua_gettop(L) - 1;
+    bool nothing_due = n == 0 && mail->caller.kind == ENG_ANY;
+    if (mail->caller.kind == ENG_CAST || mail->caller.kind == ENG_INFO || nothing_due) {
+        return;
+    }
+    if (n == 1 && eng_is_noreply(L, -1)) {
+        if (mail->from == NULL) {
+            warn(proc, "erl.noreply was returned, but nobody has asked for erl.from(): "
+                       "this caller can't be answered");
+        }
+        return;
+    }
+    if (mail->from != NULL && mail->from->proc == NULL) {
+        if (n > 0) {
+            warn(proc, "a value was returned to a caller that erl.reply had answered: dropped");
+        }
+        return;
+    }
+    eng_reply_values(L, proc, &mail->caller, n, "reply");
+    if (mail->from != NULL) {
+        eng_from_done(mail->from);
+    }
+}
+
+/* [-0, +0, e] */
+static int finish_message(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    answer(L, (struct eng_proc *)context);
+    return 0;
+}
+
+int eng_run_message(lua_State *L) {
+    struct eng_proc *proc = lua_touserdata(L, 1);
+    struct err err;
+    lua_settop(L, 1); /* what the function returns comes from index 2 on */
+    switch (push_call(L, proc, &err)) {
+    case UNMATCHED:
+        unmatched(proc);
+        return 0;
+    case UNREADABLE:
+        unreadable(proc, &err);
+        return 0;
+    case PUSHED:
+        break;
+    }
+    lua_callk(L, lua_gettop(L) - 2, LUA_MULTRET, (lua_KContext)proc, finish_message);
+    return finish_message(L, LUA_OK, (lua_KContext)proc);
+}
+
+/* }==== */
+
+/* {==== The start and the end ============================================================= */
+
+/* `self`: a table that looks into the handler's. [-0, +0, m] */
+static void make_self(lua_State *L, struct eng_proc *proc) {
+    lua_newtable(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->handler->meta_ref);
+    lua_setmetatable(L, -2);
+    proc->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* [-0, +0, e] */
+static int finish_init(lua_State *L, int status, lua_KContext context) {
+    (void)L;
+    (void)status;
+    ((struct eng_proc *)context)->booted = true;
+    return 0;
+}
+
+/* [-0, +0, e] */
+static int start_process(lua_State *L, struct eng_proc *proc) {
+    proc->booting_chunk = false;
+    lua_settop(L, 0);
+    make_self(L, proc);
+    if (!proc->handler->is_function && push_function(L, proc->handler, span_str("init"))) {
+        push_self(L, proc);
+        lua_callk(L, 1, 0, (lua_KContext)proc, finish_init);
+    }
+    return finish_init(L, LUA_OK, (lua_KContext)proc);
+}
+
+/* The script's top level has run: what it returned is the handler. [-1, +0, e] */
+static int finish_chunk(lua_State *L, int status, lua_KContext context) {
+    struct eng_proc *proc = (struct eng_proc *)context;
+    (void)status;
+    eng_handler_accept(L, proc->handler);
+    return start_process(L, proc);
+}
+
+int eng_run_boot(lua_State *L) {
+    struct eng_proc *proc = lua_touserdata(L, 1);
+    struct eng_handler *handler = proc->handler;
+    if (handler->value_ref != LUA_NOREF) {
+        return start_process(L, proc);
+    }
+    proc->booting_chunk = true;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, handler->chunk_ref);
+    lua_callk(L, 0, 1, (lua_KContext)proc, finish_chunk);
+    return finish_chunk(L, LUA_OK, (lua_KContext)proc);
+}
+
+int eng_run_terminate(lua_State *L) {
+    struct eng_proc *proc = lua_touserdata(L, 1);
+    struct span reason = *(struct span *)lua_touserdata(L, 2);
+    struct err err;
+    if (!push_function(L, proc->handler, span_str("terminate"))) {
+        return 0;
+    }
+    push_self(L, proc);
+    if (!term_decode(L, &reason, &err)) {
+        return luaL_error(L, "%s", err.text);
+    }
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+/* }==== */

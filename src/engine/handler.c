@@ -1,0 +1,186 @@
+/* Handlers: a script, its VM, its registered process, and how often that may fail. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/private.h"
+
+/* {==== Compiling ========================================================================= */
+
+/* A fresh environment, so that the script's globals are its own and go with it. [-0, +0, m] */
+static void set_environment(lua_State *L, int chunk) {
+    lua_newtable(L);
+    lua_newtable(L);
+    lua_pushglobaltable(L);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "_G");
+    lua_setupvalue(L, chunk, 1);
+}
+
+/* Runs protected. Expects the handler as a light userdata. [-1, +0, e] */
+static int compile(lua_State *L) {
+    struct eng_handler *handler = lua_touserdata(L, 1);
+    if (luaL_loadfile(L, handler->path) != LUA_OK) {
+        return lua_error(L);
+    }
+    set_environment(L, lua_gettop(L));
+    handler->chunk_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+/* Runs `f` protected with the handler as its argument. */
+static bool protect(struct eng_handler *handler, lua_CFunction f, struct err *err) {
+    lua_State *L = handler->L;
+    lua_pushcfunction(L, f);
+    lua_pushlightuserdata(L, handler);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
+        return true;
+    }
+    err_set(err, "%s", luaL_tolstring(L, -1, NULL));
+    lua_pop(L, 2);
+    return false;
+}
+
+/* The metatable of every `self`. [-1, +0, m] */
+static void keep_value(lua_State *L, struct eng_handler *handler) {
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "__index"); /* value, meta */
+    handler->meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    handler->is_function = lua_isfunction(L, -1);
+    handler->value_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void eng_handler_accept(lua_State *L, struct eng_handler *handler) {
+    if (!lua_istable(L, -1) && !lua_isfunction(L, -1)) {
+        luaL_error(L, "%s: a handler returns a table of functions or one function, not %s",
+                   handler->path, luaL_typename(L, -1));
+    }
+    keep_value(L, handler);
+}
+
+/* }==== */
+
+/* {==== Creating and destroying =========================================================== */
+
+struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_script *script,
+                                       struct err *err) {
+    struct eng_handler *handler = calloc(1, sizeof *handler);
+    if (handler == NULL) {
+        err_set(err, "no memory for a handler");
+        return NULL;
+    }
+    handler->engine = engine;
+    handler->name = strdup(script->name);
+    handler->path = strdup(script->path);
+    handler->stop_on_failure = script->stop_on_failure;
+    handler->chunk_ref = LUA_NOREF;
+    handler->value_ref = LUA_NOREF;
+    handler->meta_ref = LUA_NOREF;
+    if (handler->name == NULL || handler->path == NULL) {
+        err_set(err, "no memory for a handler");
+    } else if (eng_vm_create(&handler->L, handler, err) && protect(handler, compile, err)) {
+        return handler;
+    }
+    eng_reason_lua_error(&handler->failure, err->text);
+    return handler;
+}
+
+void eng_handler_destroy(struct eng_handler *handler) {
+    if (handler->proc != NULL) {
+        eng_proc_destroy(handler->proc);
+    }
+    if (handler->L != NULL) {
+        lua_close(handler->L);
+    }
+    eng_pool_destroy(handler->pool);
+    buf_finish(&handler->failure);
+    free(handler->name);
+    free(handler->path);
+    free(handler);
+}
+
+/* }==== */
+
+/* {==== The registered process ============================================================ */
+
+bool eng_handler_start(struct eng_handler *handler) {
+    handler->proc = eng_proc_create(handler->engine, handler);
+    if (handler->proc == NULL) {
+        return false;
+    }
+    eng_proc_ready(handler->proc);
+    return true;
+}
+
+/* Notes a failure. Whether there were more than ENG_MAX_FAILURES within the span. */
+static bool too_often(struct eng_handler *handler) {
+    uint64_t now = uv_now(handler->engine->loop);
+    uint64_t oldest = handler->failures[0];
+    memmove(handler->failures, handler->failures + 1,
+            sizeof handler->failures - sizeof *handler->failures);
+    handler->failures[ENG_MAX_FAILURES - 1] = now;
+    return oldest != 0 && now - oldest < ENG_FAILURE_SPAN_MS;
+}
+
+static void stay_down(struct eng_handler *handler, struct span reason) {
+    handler->failure.len = 0;
+    buf_append(&handler->failure, reason.data, reason.len);
+    if (handler->stop_on_failure) {
+        handler->engine->events.failed(handler->engine->user, handler->name);
+    }
+}
+
+void eng_handler_failed(struct eng_handler *handler, struct span reason) {
+    struct log *log = handler->engine->log;
+    if (handler->value_ref == LUA_NOREF) {
+        log_line(log, LOG_LEVEL_ERROR, handler->name, "the script does not load: it stays down");
+        stay_down(handler, reason);
+    } else if (too_often(handler)) {
+        log_line(log, LOG_LEVEL_ERROR, handler->name,
+                 "failed more than %d times in %d s: it stays down", ENG_MAX_FAILURES,
+                 ENG_FAILURE_SPAN_MS / 1000);
+        stay_down(handler, reason);
+    } else if (!eng_handler_start(handler)) {
+        stay_down(handler, reason);
+    }
+}
+
+/* }==== */
+
+/* {==== Names ============================================================================= */
+
+struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {
+    struct eng_handler *handler = engine->handlers;
+    while (handler != NULL && !span_equal(span_str(handler->name), name)) {
+        handler = handler->next;
+    }
+    return handler;
+}
+
+/* `any`, else `main`, else the only one that the node was started with. */
+static struct eng_handler *default_handler(struct engine *engine) {
+    struct eng_handler *handler = eng_handler_find(engine, span_str("any"));
+    if (handler == NULL) {
+        handler = eng_handler_find(engine, span_str("main"));
+    }
+    return handler == NULL ? engine->only : handler;
+}
+
+struct eng_proc *eng_whereis(struct engine *engine, struct span name, struct span *failure) {
+    *failure = (struct span){0};
+    if (span_equal(name, span_str("net_kernel"))) {
+        return engine->net_kernel;
+    }
+    struct eng_handler *handler = span_equal(name, span_str("any"))
+                                      ? default_handler(engine)
+                                      : eng_handler_find(engine, name);
+    if (handler == NULL) {
+        return NULL;
+    }
+    *failure = buf_span(&handler->failure);
+    return handler->proc;
+}
+
+/* }==== */

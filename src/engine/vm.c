@@ -1,0 +1,140 @@
+/* Lua states, one a handler, and the coroutines that their processes borrow. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/private.h"
+
+enum { POOL_SIZE = 64 };
+
+/* Idle coroutines, kept alive by the registry. */
+struct eng_pool {
+    size_t count;
+    struct {
+        lua_State *co;
+        int ref;
+    } idle[POOL_SIZE];
+};
+
+static const char handler_key;
+
+struct eng_handler *eng_handler_of(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
+    struct eng_handler *handler = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return handler;
+}
+
+/* {==== A new state ======================================================================= */
+
+/* Modules for `require` lie in subfolders of the script's folder. [-0, +0, m] */
+static void set_path(lua_State *L, const char *script) {
+    const char *slash = strrchr(script, '/');
+    lua_getglobal(L, LUA_LOADLIBNAME);
+    if (slash == NULL) {
+        lua_pushliteral(L, ".");
+    } else {
+        lua_pushlstring(L, script, (size_t)(slash - script));
+    }
+    const char *folder = lua_tostring(L, -1);
+    lua_getfield(L, -2, "path"); /* package, folder, path */
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder, folder, lua_tostring(L, -1));
+    lua_setfield(L, -4, "path");
+    lua_pop(L, 3);
+}
+
+/* The types go into the table `erl`; `atom` and `ipairs` are globals too. [-0, +0, m] */
+static void open_erl(lua_State *L, struct eng_handler *handler) {
+    term_open(L, handler->engine->atoms);
+    lua_getfield(L, -1, "atom");
+    lua_setglobal(L, "atom");
+    lua_getfield(L, -1, "ipairs");
+    lua_setglobal(L, "ipairs");
+    eng_erl_open(L);
+    eng_output_open(L);
+    lua_getglobal(L, LUA_LOADLIBNAME);
+    lua_getfield(L, -1, "loaded");
+    lua_pushvalue(L, -3); /* erl, package, loaded, erl */
+    lua_setfield(L, -2, "lunode.term");
+    lua_pop(L, 2);
+    lua_setglobal(L, "erl");
+}
+
+/* Runs protected. Expects the handler as a light userdata. [-1, +0, m] */
+static int open_state(lua_State *L) {
+    struct eng_handler *handler = lua_touserdata(L, 1);
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
+    luaL_openlibs(L);
+    eng_from_open(L);
+    open_erl(L, handler);
+    eng_coroutines_open(L);
+    set_path(L, handler->path);
+    return 0;
+}
+
+bool eng_vm_create(lua_State **out, struct eng_handler *handler, struct err *err) {
+    lua_State *L = luaL_newstate();
+    handler->pool = calloc(1, sizeof *handler->pool);
+    *out = L;
+    if (L == NULL || handler->pool == NULL) {
+        return err_set(err, "no memory for a Lua state");
+    }
+    lua_pushcfunction(L, open_state);
+    lua_pushlightuserdata(L, handler);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+        err_set(err, "%s", lua_tostring(L, -1));
+        lua_pop(L, 1);
+        return false;
+    }
+    return true;
+}
+
+/* }==== */
+
+/* {==== Coroutines ======================================================================== */
+
+/* Runs protected: a new coroutine, kept in the registry. [-0, +2, m] */
+static int new_coroutine(lua_State *L) {
+    lua_State *co = lua_newthread(L);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushlightuserdata(L, co);
+    lua_pushinteger(L, ref);
+    return 2;
+}
+
+lua_State *eng_pool_borrow(struct eng_handler *handler, int *ref) {
+    struct eng_pool *pool = handler->pool;
+    if (pool->count > 0) {
+        pool->count--;
+        *ref = pool->idle[pool->count].ref;
+        return pool->idle[pool->count].co;
+    }
+    lua_State *L = handler->L;
+    lua_pushcfunction(L, new_coroutine);
+    if (lua_pcall(L, 0, 2, 0) != LUA_OK) {
+        lua_pop(L, 1);
+        return NULL;
+    }
+    lua_State *co = lua_touserdata(L, -2);
+    *ref = (int)lua_tointeger(L, -1);
+    lua_pop(L, 2);
+    return co;
+}
+
+void eng_pool_return(struct eng_handler *handler, lua_State *co, int ref) {
+    struct eng_pool *pool = handler->pool;
+    lua_settop(co, 0);
+    if (pool->count == POOL_SIZE) {
+        luaL_unref(handler->L, LUA_REGISTRYINDEX, ref);
+        return;
+    }
+    pool->idle[pool->count].co = co;
+    pool->idle[pool->count].ref = ref;
+    pool->count++;
+}
+
+void eng_pool_destroy(struct eng_pool *pool) {
+    free(pool);
+}
+
+/* }==== */

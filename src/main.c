@@ -1,0 +1,201 @@
+/* The command line: one function a subcommand. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run.h"
+#include "version.h"
+
+static const char usage[] =
+    "lunode HOST ALIVE NODE CREATION     as a Bundlex CNode; the cookie in BUNDLEX_ERLANG_COOKIE,\n"
+    "                                    the scripts in LUNODE_HANDLERS, the configuration in "
+    "LUNODE_CONFIG\n"
+    "lunode start --name NAME[@HOST] [--cookie-file F] [--connect NODE]... [--config F] [PATH...]\n"
+    "                                    a node on its own; PATH is a script or a folder of them\n"
+    "lunode check PATH...                load scripts without a node, and tell what is wrong\n"
+    "lunode --help | --version\n";
+
+static int wrong_use(const char *what, const char *which) {
+    fprintf(stderr, "lunode: %s%s; see lunode --help\n", what, which);
+    return 2;
+}
+
+/* The cookie leaves the environment, where /proc/PID/environ would show it. */
+static char *cookie_from_environment(void) {
+    char *value = getenv("BUNDLEX_ERLANG_COOKIE");
+    char *copy = value == NULL ? NULL : strdup(value);
+    if (value != NULL) {
+        explicit_bzero(value, strlen(value));
+        unsetenv("BUNDLEX_ERLANG_COOKIE");
+    }
+    return copy;
+}
+
+/* The first line of a file; NULL when it can't be read. */
+static char *cookie_from_file(const char *path) {
+    char line[512] = "";
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return NULL;
+    }
+    char *got = fgets(line, sizeof line, file);
+    fclose(file);
+    line[strcspn(line, "\r\n")] = '\0';
+    char *copy = got == NULL || line[0] == '\0' ? NULL : strdup(line);
+    explicit_bzero(line, sizeof line);
+    return copy;
+}
+
+static char *cookie_from_home(void) {
+    char path[4096];
+    const char *home = getenv("HOME");
+    snprintf(path, sizeof path, "%s/.erlang.cookie", home == NULL ? "" : home);
+    return cookie_from_file(path);
+}
+
+/* {==== lunode HOST ALIVE NODE CREATION =================================================== */
+
+static int bundlex(char **args) {
+    char *end;
+    unsigned long creation = strtoul(args[3], &end, 10);
+    if (*args[3] == '\0' || *end != '\0' || creation > UINT32_MAX) {
+        return wrong_use("CREATION is a number, not ", args[3]);
+    }
+    struct run_config config = {.host = args[0],
+                                .alive = args[1],
+                                .creation = (uint32_t)creation,
+                                .cookie = cookie_from_environment(),
+                                .bundlex = true,
+                                .owner = getenv("LUNODE_OWNER"),
+                                .config_file = getenv("LUNODE_CONFIG")};
+    config.paths[0] = getenv("LUNODE_HANDLERS");
+    config.path_count = config.paths[0] != NULL;
+    int status = run_node(&config);
+    free(config.cookie);
+    return status;
+}
+
+/* }==== */
+
+/* {==== lunode start ====================================================================== */
+
+/* NAME[@HOST]: without a host it is this machine's short name. */
+static bool split_name(char *name, struct run_config *config, char *host, size_t size) {
+    char *at = strchr(name, '@');
+    config->alive = name;
+    config->host = host;
+    if (at != NULL) {
+        *at = '\0';
+        config->host = at + 1;
+    } else if (gethostname(host, size) != 0) {
+        return false;
+    }
+    host[size - 1] = '\0';
+    if (at == NULL) {
+        host[strcspn(host, ".")] = '\0';
+    }
+    return config->alive[0] != '\0' && config->host[0] != '\0';
+}
+
+struct start_options {
+    char *name;
+    const char *cookie_file;
+    struct run_config *config;
+};
+
+/* 0, or the status of a wrong use. */
+static int read_options(int argc, char **argv, struct start_options *options) {
+    static const struct option known[] = {{"name", required_argument, NULL, 'n'},
+                                          {"cookie-file", required_argument, NULL, 'f'},
+                                          {"connect", required_argument, NULL, 'c'},
+                                          {"config", required_argument, NULL, 'o'},
+                                          {NULL, 0, NULL, 0}};
+    int option;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option == 'n') {
+            options->name = optarg;
+        } else if (option == 'f') {
+            options->cookie_file = optarg;
+        } else if (option == 'o') {
+            options->config->config_file = optarg;
+        } else if (option == 'c' && options->config->connect_count < RUN_MAX_PATHS) {
+            options->config->connect[options->config->connect_count++] = optarg;
+        } else {
+            return wrong_use("start: unknown option, or one without its value: ", argv[optind - 1]);
+        }
+    }
+    if (options->name == NULL) {
+        return wrong_use("start: --name is missing", "");
+    }
+    return 0;
+}
+
+static int start(int argc, char **argv) {
+    char host[256];
+    struct run_config config = {.creation = (uint32_t)getpid()};
+    struct start_options options = {.config = &config};
+    int wrong = read_options(argc, argv, &options);
+    if (wrong != 0) {
+        return wrong;
+    }
+    if (!split_name(options.name, &config, host, sizeof host)) {
+        return wrong_use("start: --name is NAME or NAME@HOST, not ", options.name);
+    }
+    for (int i = optind; i < argc; i++) {
+        if (config.path_count == RUN_MAX_PATHS) {
+            return wrong_use("start: too many paths: name their folder instead", "");
+        }
+        config.paths[config.path_count++] = argv[i];
+    }
+    char *inherited = cookie_from_environment();
+    config.cookie = options.cookie_file != NULL ? cookie_from_file(options.cookie_file) : inherited;
+    if (config.cookie == NULL && options.cookie_file == NULL) {
+        config.cookie = cookie_from_home();
+    }
+    if (config.cookie == NULL) {
+        free(inherited);
+        return wrong_use("start: no cookie in ", options.cookie_file
+                                                     ? options.cookie_file
+                                                     : "BUNDLEX_ERLANG_COOKIE or ~/.erlang.cookie");
+    }
+    int status = run_node(&config);
+    if (inherited != config.cookie) {
+        free(inherited);
+    }
+    free(config.cookie);
+    return status;
+}
+
+/* }==== */
+
+static int check(int argc, char **argv) {
+    if (argc < 2 || argc - 1 > RUN_MAX_PATHS) {
+        return wrong_use("check: name the scripts or folders to check", "");
+    }
+    return run_check((const char *const *)(argv + 1), argc - 1);
+}
+
+int main(int argc, char **argv) {
+    const char *first = argc > 1 ? argv[1] : "";
+    if (strcmp(first, "--help") == 0 && argc == 2) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (strcmp(first, "--version") == 0 && argc == 2) {
+        puts("lunode " LUNODE_VERSION);
+        return 0;
+    }
+    if (strcmp(first, "start") == 0) {
+        return start(argc - 1, argv + 1);
+    }
+    if (strcmp(first, "check") == 0) {
+        return check(argc - 1, argv + 1);
+    }
+    if (argc == 5 && first[0] != '-') {
+        return bundlex(argv + 1);
+    }
+    return argc == 1 ? wrong_use("no arguments", "") : wrong_use("unknown use: ", first);
+}

@@ -1,0 +1,384 @@
+/* Running a node: its parts put together, from the first to the last moment. See run.h. */
+#include "run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/log.h"
+#include "dist/node.h"
+#include "engine/engine.h"
+
+enum {
+    TICK_MS = 60000,
+    HANDSHAKE_MS = 7000,
+    TEARDOWN_MS = 500, /* what `terminate` callbacks and the rest of the end may take */
+};
+
+struct run {
+    const struct run_config *config;
+    uv_loop_t loop;
+    uv_prepare_t turn;
+    uv_idle_t busy; /* active while processes could still run: the loop does not wait then */
+    uv_poll_t input;
+    uv_signal_t sigterm;
+    uv_signal_t sigint;
+    struct log *log;
+    struct engine *engine;
+    struct dist_node *node;
+    struct dist_peer *owner;
+    bool started;
+    bool stopping;
+    int status;
+    char why[256]; /* of a failure before `ready` */
+};
+
+/* {==== Stopping ========================================================================== */
+
+static void stop(struct run *run, int status) {
+    if (!run->stopping) {
+        run->stopping = true;
+        run->status = status;
+        uv_stop(&run->loop);
+    }
+}
+
+static void on_handler_failed(void *user, const char *handler) {
+    struct run *run = user;
+    log_line(run->log, LOG_LEVEL_ERROR, "lunode", "the handler %s failed: the node ends", handler);
+    stop(run, 1);
+}
+
+static void on_signal(uv_signal_t *handle, int number) {
+    (void)number;
+    stop(handle->data, 0);
+}
+
+static void on_input(uv_poll_t *handle, int status, int events) {
+    (void)events;
+    char ignored[4096];
+    ssize_t n = status < 0 ? 0 : read(STDIN_FILENO, ignored, sizeof ignored);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        stop(handle->data, 0);
+    }
+}
+
+/* A script's `terminate` that does not return is cut off. */
+static void on_alarm(int number) {
+    (void)number;
+    static const char text[] = "lunode: terminate took too long\n";
+    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)ignored;
+    _exit(0);
+}
+
+static void start_alarm(void) {
+    struct sigaction action = {.sa_handler = on_alarm};
+    struct itimerval time = {.it_value = {.tv_usec = TEARDOWN_MS * 1000}};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &time, NULL);
+}
+
+/* }==== */
+
+/* {==== What the node reports ============================================================= */
+
+static void start_scripts(struct run *run) {
+    if (!run->started) {
+        run->started = true;
+        eng_start(run->engine);
+    }
+}
+
+static void on_published(void *user, const char *why) {
+    struct run *run = user;
+    if (why != NULL) {
+        snprintf(run->why, sizeof run->why, "%s", why);
+        stop(run, 1);
+        return;
+    }
+    if (run->config->bundlex) {
+        log_raw(run->log, "ready");
+    } else {
+        log_line(run->log, LOG_LEVEL_INFO, "lunode", "%s is ready", dist_node_name(run->node));
+    }
+    dist_node_accept(run->node);
+    for (int i = 0; i < run->config->connect_count; i++) {
+        dist_node_connect(run->node, run->config->connect[i]);
+    }
+    if (!run->config->bundlex) {
+        start_scripts(run);
+    }
+}
+
+static void on_peer_up(void *user, struct dist_peer *peer) {
+    struct run *run = user;
+    const char *owner = run->config->owner;
+    if (!run->config->bundlex || run->owner != NULL ||
+        (owner != NULL && strcmp(owner, dist_peer_name(peer)) != 0)) {
+        return;
+    }
+    run->owner = peer;
+    start_scripts(run);
+}
+
+static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
+    struct run *run = user;
+    eng_peer_down(run->engine, peer);
+    log_line(run->log, LOG_LEVEL_DEBUG, "lunode", "connection to %s lost: %s", dist_peer_name(peer),
+             why);
+    if (peer == run->owner) {
+        run->owner = NULL;
+        stop(run, 0);
+    }
+}
+
+static void on_message(void *user, struct dist_peer *peer, const struct dist_control *control,
+                       struct span payload) {
+    struct run *run = user;
+    eng_message(run->engine, peer, control, payload);
+}
+
+static void on_connect_failed(void *user, const char *node, const char *why) {
+    struct run *run = user;
+    log_line(run->log, LOG_LEVEL_WARNING, "lunode", "cannot connect to %s: %s", node, why);
+}
+
+/* }==== */
+
+/* {==== Turns of the loop ================================================================= */
+
+static void on_busy(uv_idle_t *idle) {
+    (void)idle;
+}
+
+static void on_turn(uv_prepare_t *prepare) {
+    struct run *run = prepare->data;
+    if (eng_turn(run->engine)) {
+        uv_idle_start(&run->busy, on_busy);
+    } else {
+        uv_idle_stop(&run->busy);
+    }
+    dist_node_flush(run->node);
+    log_flush(run->log);
+}
+
+/* }==== */
+
+/* {==== Starting ========================================================================== */
+
+/* The node's lines go where standard output went; what a script writes to descriptor 1 by itself
+ * goes to standard error, so that it can neither break a line of ours nor forge one. */
+static int take_output(void) {
+    int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (fd >= 0) {
+        dup2(STDERR_FILENO, STDOUT_FILENO);
+    }
+    return fd;
+}
+
+static bool watch(struct run *run, struct err *err) {
+    uv_prepare_init(&run->loop, &run->turn);
+    uv_idle_init(&run->loop, &run->busy);
+    uv_signal_init(&run->loop, &run->sigterm);
+    uv_signal_init(&run->loop, &run->sigint);
+    run->turn.data = run->sigterm.data = run->sigint.data = run->input.data = run;
+    int status = uv_prepare_start(&run->turn, on_turn);
+    status = status != 0 ? status : uv_signal_start(&run->sigterm, on_signal, SIGTERM);
+    status = status != 0 ? status : uv_signal_start(&run->sigint, on_signal, SIGINT);
+    return status == 0 || err_set(err, "cannot watch for events: %s", uv_strerror(status));
+}
+
+/* A file or /dev/null can't be watched: it is at its end already. */
+static void watch_input(struct run *run) {
+    if (uv_poll_init(&run->loop, &run->input, STDIN_FILENO) != 0) {
+        stop(run, 0);
+        return;
+    }
+    run->input.data = run;
+    if (uv_poll_start(&run->input, UV_READABLE, on_input) != 0) {
+        stop(run, 0);
+    }
+}
+
+static bool read_scripts(const struct run_config *config, struct eng_config *scripts,
+                         struct err *err) {
+    for (int i = 0; i < config->path_count; i++) {
+        if (!eng_config_add_path(scripts, config->paths[i], err)) {
+            return false;
+        }
+    }
+    return config->config_file == NULL || eng_config_read(scripts, config->config_file, err);
+}
+
+static void wipe(char *text) {
+    if (text != NULL) {
+        explicit_bzero(text, strlen(text));
+    }
+}
+
+static bool make_node(struct run *run, const struct eng_config *scripts, struct err *err) {
+    static const struct dist_events events = {on_published, on_peer_up, on_peer_down, on_message,
+                                              on_connect_failed};
+    struct dist_config config = {.host = run->config->host,
+                                 .alive = run->config->alive,
+                                 .cookie = run->config->cookie,
+                                 .creation = run->config->creation,
+                                 .max_frame = scripts->max_frame,
+                                 .tick_ms = TICK_MS,
+                                 .handshake_ms = HANDSHAKE_MS};
+    if (config.cookie == NULL) {
+        return err_set(err, "the environment variable BUNDLEX_ERLANG_COOKIE is not set");
+    }
+    bool ok = dist_node_create(&run->node, &run->loop, run->log, &config, &events, run, err);
+    wipe(run->config->cookie);
+    if (ok) {
+        eng_set_node(run->engine, run->node);
+    }
+    return ok;
+}
+
+static bool start(struct run *run, struct err *err) {
+    static const struct eng_events events = {on_handler_failed};
+    struct eng_config scripts;
+    eng_config_init(&scripts);
+    bool ok = watch(run, err) &&
+              eng_create(&run->engine, &run->loop, run->log, &events, run, err) &&
+              read_scripts(run->config, &scripts, err) && make_node(run, &scripts, err) &&
+              eng_add(run->engine, &scripts, err);
+    eng_config_finish(&scripts);
+    return ok;
+}
+
+/* }==== */
+
+/* {==== The end =========================================================================== */
+
+static void close_handle(uv_handle_t *handle, void *argument) {
+    (void)argument;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+static void finish(struct run *run) {
+    start_alarm();
+    if (run->node != NULL) {
+        dist_node_unpublish(run->node);
+    }
+    if (run->started) {
+        eng_stop(run->engine, "shutdown");
+    }
+    if (run->node != NULL) {
+        dist_node_flush(run->node);
+    }
+    dist_node_destroy(run->node);
+    eng_destroy(run->engine);
+    log_destroy(run->log);
+    uv_close((uv_handle_t *)&run->turn, NULL);
+    uv_close((uv_handle_t *)&run->busy, NULL);
+    uv_close((uv_handle_t *)&run->sigterm, NULL);
+    uv_close((uv_handle_t *)&run->sigint, NULL);
+    if (run->input.type == UV_POLL) {
+        close_handle((uv_handle_t *)&run->input, NULL);
+    }
+    uv_run(&run->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&run->loop);
+}
+
+/* A starter such as Bundlex waits for `ready` and never learns that we ended: so the reason is
+ * told, and the end of standard input awaited. */
+static void await_end_of_input(void) {
+    char ignored[4096];
+    ssize_t n;
+    do {
+        n = read(STDIN_FILENO, ignored, sizeof ignored);
+    } while (n > 0 || (n < 0 && errno == EINTR));
+}
+
+static void tell_failure(struct run *run, const char *why) {
+    fprintf(stderr, "lunode: cannot start: %s\n", why);
+    if (run->config->bundlex) {
+        log_line(run->log, LOG_LEVEL_ERROR, "lunode", "cannot start: %s", why);
+        log_flush(run->log);
+        await_end_of_input();
+    }
+}
+
+int run_node(const struct run_config *config) {
+    struct run run = {.config = config};
+    struct err err = {""};
+    int fd = take_output();
+    signal(SIGPIPE, SIG_IGN);
+    uv_loop_init(&run.loop);
+    if (fd < 0 || !log_create(&run.log, &run.loop, fd, &err)) {
+        fprintf(stderr, "lunode: cannot start: standard output is closed\n");
+        return 1;
+    }
+    if (!start(&run, &err)) {
+        tell_failure(&run, err.text);
+        run.status = 1;
+    } else {
+        if (config->bundlex) {
+            watch_input(&run);
+        }
+        dist_node_publish(run.node);
+        if (!run.stopping) {
+            uv_run(&run.loop, UV_RUN_DEFAULT);
+        }
+        if (run.why[0] != '\0') {
+            tell_failure(&run, run.why);
+        }
+    }
+    finish(&run);
+    close(fd);
+    return run.status;
+}
+
+/* }==== */
+
+/* {==== lunode check ====================================================================== */
+
+static int check_all(struct run *run, const struct eng_config *scripts) {
+    int status = 0;
+    struct err err;
+    for (size_t i = 0; i < scripts->count; i++) {
+        if (!eng_check(run->engine, scripts->scripts[i].path, &err)) {
+            fprintf(stderr, "%s\n", err.text);
+            status = 1;
+        }
+    }
+    return status;
+}
+
+int run_check(const char *const *paths, int count) {
+    static const struct eng_events events = {on_handler_failed};
+    struct run_config config = {.path_count = count};
+    struct run run = {.config = &config, .status = 1};
+    struct eng_config scripts;
+    struct err err = {""};
+    memcpy(config.paths, paths, (size_t)count * sizeof *paths);
+    eng_config_init(&scripts);
+    uv_loop_init(&run.loop);
+    if (log_create(&run.log, &run.loop, STDOUT_FILENO, &err) &&
+        eng_create(&run.engine, &run.loop, run.log, &events, &run, &err) &&
+        read_scripts(&config, &scripts, &err)) {
+        run.status = check_all(&run, &scripts);
+    } else {
+        fprintf(stderr, "lunode: %s\n", err.text);
+    }
+    eng_config_finish(&scripts);
+    eng_destroy(run.engine);
+    log_destroy(run.log);
+    uv_run(&run.loop, UV_RUN_DEFAULT);
+    uv_loop_close(&run.loop);
+    return run.status;
+}
+
+/* }==== */
