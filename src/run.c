@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,8 +132,7 @@ static void on_peer_up(void *user, struct dist_peer *peer) {
 static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
     struct run *run = user;
     eng_peer_down(run->engine, peer);
-    log_line(run->log, LOG_LEVEL_DEBUG, "lunode", "connection to %s lost: %s", dist_peer_name(peer),
-             why);
+    (void)why;
     if (peer == run->owner) {
         run->owner = NULL;
         stop(run, 0);
@@ -165,8 +165,8 @@ static void on_turn(uv_prepare_t *prepare) {
     } else {
         uv_idle_stop(&run->busy);
     }
+    log_flush(run->log); /* before the replies, so that a caller finds its lines written */
     dist_node_flush(run->node);
-    log_flush(run->log);
 }
 
 /* }==== */
@@ -296,10 +296,12 @@ static void finish(struct run *run) {
  * told, and the end of standard input awaited. */
 static void await_end_of_input(void) {
     char ignored[4096];
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     ssize_t n;
     do {
+        poll(&input, 1, -1); /* the loop may have made it non-blocking */
         n = read(STDIN_FILENO, ignored, sizeof ignored);
-    } while (n > 0 || (n < 0 && errno == EINTR));
+    } while (n > 0 || (n < 0 && (errno == EINTR || errno == EAGAIN)));
 }
 
 static void tell_failure(struct run *run, const char *why) {

@@ -3,7 +3,8 @@ defmodule Lunode.Output do
   # The program's standard output: pieces from the port become lines, lines become log events.
   #
   # A line reads `[level] source: text`, where the source is a handler's name, or `lunode` for the
-  # program itself. Only the beginning of a whole line says its level. A script's line always gets
+  # program itself. A text of several lines comes with `|` in place of the colon in all of them but
+  # the last: together they are one log event. Only the beginning of a whole line says its level. A script's line always gets
   # its beginning from the program, so a script cannot pass for another.
   require Logger
 
@@ -12,14 +13,18 @@ defmodule Lunode.Output do
   # A script that prints without end must not fill the mailbox of the server. A piece is up to
   # 64 KiB.
   @max_waiting 50
+  # Lines of one event.
+  @max_event 200
 
-  defstruct [:node, :level, begun: "", dropped: 0]
+  defstruct [:node, :level, begun: "", event: [], dropped: 0]
 
   @type t :: %__MODULE__{
           node: node,
           level: Logger.level() | false,
           # The line that has begun; `:dropped` when its beginning was.
           begun: binary | :dropped,
+          # The lines of an event whose last line has not come yet, the newest first.
+          event: [binary],
           # Bytes, since it was told last.
           dropped: non_neg_integer
         }
@@ -61,11 +66,28 @@ defmodule Lunode.Output do
     if overrun?(output) do
       drop(output, line)
     else
-      output = tell_dropped(output)
-      write(output, line)
-      output
+      output |> tell_dropped() |> gather(line)
     end
   end
+
+  # The first line of an event says its level and source; the others add their text,
+  # indented, so that on a console none of them passes for an event of its own.
+  defp gather(output, line) do
+    text = if output.event == [], do: first_line(line), else: text(line)
+
+    cond do
+      continues?(line) and length(output.event) < @max_event ->
+        %{output | event: [text | output.event]}
+
+      true ->
+        write(output, [text | output.event] |> Enum.reverse() |> Enum.join("\n    "))
+        %{output | event: []}
+    end
+  end
+
+  defp continues?(line), do: line =~ ~r/\A\[[a-z]+\] [^:|]*\| /
+  defp first_line(line), do: String.replace(line, ~r/\A(\[[a-z]+\] [^:|]*)\| /, "\\1: ")
+  defp text(line), do: String.replace(line, ~r/\A\[[a-z]+\] [^:|]*[:|] /, "")
 
   # Once it drops it does so until nothing waits, and says so once.
   defp overrun?(output) do

@@ -197,7 +197,19 @@ defmodule Lunode.Server do
   # Losing the connection is what tells a node to end.
   defp end_program(state, timeout) do
     Node.disconnect(state.node)
-    if state.port, do: Program.await_end(state.port, timeout), else: :ok
+    if state.port, do: Program.await_end(state.port, timeout)
+    log_rest(state)
+  end
+
+  # What the program wrote before it ended, its `terminate` callbacks too.
+  defp log_rest(%{port: port} = state) do
+    receive do
+      {^port, {:data, piece}} ->
+        {lines, output} = Output.add(state.output, piece)
+        log_rest(log(lines, %{state | output: output}))
+    after
+      0 -> :ok
+    end
   end
 
   # }====

@@ -40,7 +40,7 @@ defmodule Lunode.BigintTest do
     test("..", context, do: agree(context, "concat", &pair/0, &"#{&1}#{&2}"))
     test("bigint(decimal)", context, do: agree(context, "bigint", &decimal/0, &parse/1))
     test("bigint(hexadecimal)", context, do: agree(context, "bigint", &hexadecimal/0, &parse/1))
-    test("bigint(float)", context, do: agree(context, "bigint", &integral_float/0, &trunc/1))
+    test("bigint(float)", context, do: agree(context, "bigint", &integral_float/0, &exact/1))
   end
 
   # Lua's result and its type for Lua, against those of `elixir`; operands come as [a, b] or [a].
@@ -89,6 +89,9 @@ defmodule Lunode.BigintTest do
   defp single, do: [big()]
   defp decimal, do: [Integer.to_string(RandomTerm.integer(3000))]
   defp integral_float, do: [RandomTerm.integer(1023) * 1.0]
+
+  # OTP 25's trunc gives -2^59 in a form that is not `===` to itself: sent and received it is right.
+  defp exact(float), do: float |> trunc() |> :erlang.term_to_binary() |> :erlang.binary_to_term()
 
   defp hexadecimal do
     n = RandomTerm.integer(3000)
