@@ -73,7 +73,9 @@ struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool t
         return NULL;
     }
     *mail = (struct eng_mail){.from_ref = LUA_NOREF};
-    memcpy(mail->bytes, sender.data, sender.len);
+    if (sender.len > 0) {
+        memcpy(mail->bytes, sender.data, sender.len);
+    }
     memcpy(mail->bytes + sender.len, payload.data, payload.len);
     mail->caller.kind = to_any && sender.len > 0 ? ENG_ANY : ENG_INFO;
     mail->caller.pid = span_of(mail->bytes, sender.len);

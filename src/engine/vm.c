@@ -42,6 +42,12 @@ static void set_path(lua_State *L, const char *script) {
     lua_pop(L, 3);
 }
 
+/* require "lunode.term" gives the table that the state has already. [-0, +1, -] */
+static int load_term(lua_State *L) {
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
 /* The types go into the table `erl`; `atom` and `ipairs` are globals too. [-0, +0, m] */
 static void open_erl(lua_State *L, struct eng_handler *handler) {
     term_open(L, handler->engine->atoms);
@@ -51,9 +57,12 @@ static void open_erl(lua_State *L, struct eng_handler *handler) {
     lua_setglobal(L, "ipairs");
     eng_erl_open(L);
     eng_output_open(L);
-    lua_getglobal(L, LUA_LOADLIBNAME);
-    lua_getfield(L, -1, "loaded");
-    lua_pushvalue(L, -3); /* erl, package, loaded, erl */
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushvalue(L, -2);       /* erl, loaded, erl */
+    lua_setfield(L, -2, "erl"); /* tracebacks find the functions' names here */
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushvalue(L, -3); /* erl, loaded, preload, erl */
+    lua_pushcclosure(L, load_term, 1);
     lua_setfield(L, -2, "lunode.term");
     lua_pop(L, 2);
     lua_setglobal(L, "erl");
