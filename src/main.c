@@ -18,7 +18,7 @@ static const char usage[] =
     "lunode --help | --version\n";
 
 static int wrong_use(const char *what, const char *which) {
-    fprintf(stderr, "lunode: %s%s; see lunode --help\n", what, which);
+    (void)fprintf(stderr, "lunode: %s%s; see lunode --help\n", what, which);
     return 2;
 }
 
@@ -41,7 +41,7 @@ static char *cookie_from_file(const char *path) {
         return NULL;
     }
     char *got = fgets(line, sizeof line, file);
-    fclose(file);
+    (void)fclose(file);
     line[strcspn(line, "\r\n")] = '\0';
     char *copy = got == NULL || line[0] == '\0' ? NULL : strdup(line);
     explicit_bzero(line, sizeof line);
@@ -51,8 +51,18 @@ static char *cookie_from_file(const char *path) {
 static char *cookie_from_home(void) {
     char path[4096];
     const char *home = getenv("HOME");
-    snprintf(path, sizeof path, "%s/.erlang.cookie", home == NULL ? "" : home);
+    (void)snprintf(path, sizeof path, "%s/.erlang.cookie", home == NULL ? "" : home);
     return cookie_from_file(path);
+}
+
+/* From the file that was named, else the environment, else ~/.erlang.cookie. */
+static char *find_cookie(const char *file) {
+    char *cookie = cookie_from_environment(); /* leaves it in any case */
+    if (file != NULL) {
+        free(cookie);
+        return cookie_from_file(file);
+    }
+    return cookie == NULL ? cookie_from_home() : cookie;
 }
 
 /* {==== lunode HOST ALIVE NODE CREATION =================================================== */
@@ -150,21 +160,13 @@ static int start(int argc, char **argv) {
         }
         config.paths[config.path_count++] = argv[i];
     }
-    char *inherited = cookie_from_environment();
-    config.cookie = options.cookie_file != NULL ? cookie_from_file(options.cookie_file) : inherited;
-    if (config.cookie == NULL && options.cookie_file == NULL) {
-        config.cookie = cookie_from_home();
-    }
+    config.cookie = find_cookie(options.cookie_file);
     if (config.cookie == NULL) {
-        free(inherited);
         return wrong_use("start: no cookie in ", options.cookie_file
                                                      ? options.cookie_file
                                                      : "BUNDLEX_ERLANG_COOKIE or ~/.erlang.cookie");
     }
     int status = run_node(&config);
-    if (inherited != config.cookie) {
-        free(inherited);
-    }
     free(config.cookie);
     return status;
 }
@@ -181,7 +183,7 @@ static int check(int argc, char **argv) {
 int main(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : "";
     if (strcmp(first, "--help") == 0 && argc == 2) {
-        fputs(usage, stdout);
+        (void)fputs(usage, stdout);
         return 0;
     }
     if (strcmp(first, "--version") == 0 && argc == 2) {

@@ -81,7 +81,7 @@ static void on_alarm(int number) {
 
 static void start_alarm(void) {
     struct sigaction action = {.sa_handler = on_alarm};
-    struct itimerval time = {.it_value = {.tv_usec = TEARDOWN_MS * 1000}};
+    struct itimerval time = {.it_value = {.tv_usec = TEARDOWN_MS * 1000L}};
     sigaction(SIGALRM, &action, NULL);
     setitimer(ITIMER_REAL, &time, NULL);
 }
@@ -100,7 +100,7 @@ static void start_scripts(struct run *run) {
 static void on_published(void *user, const char *why) {
     struct run *run = user;
     if (why != NULL) {
-        snprintf(run->why, sizeof run->why, "%s", why);
+        (void)snprintf(run->why, sizeof run->why, "%s", why);
         stop(run, 1);
         return;
     }
@@ -305,7 +305,7 @@ static void await_end_of_input(void) {
 }
 
 static void tell_failure(struct run *run, const char *why) {
-    fprintf(stderr, "lunode: cannot start: %s\n", why);
+    (void)fprintf(stderr, "lunode: cannot start: %s\n", why);
     if (run->config->bundlex) {
         log_line(run->log, LOG_LEVEL_ERROR, "lunode", "cannot start: %s", why);
         log_flush(run->log);
@@ -317,10 +317,10 @@ int run_node(const struct run_config *config) {
     struct run run = {.config = config};
     struct err err = {""};
     int fd = take_output();
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     uv_loop_init(&run.loop);
     if (fd < 0 || !log_create(&run.log, &run.loop, fd, &err)) {
-        fprintf(stderr, "lunode: cannot start: standard output is closed\n");
+        (void)fprintf(stderr, "lunode: cannot start: standard output is closed\n");
         return 1;
     }
     if (!start(&run, &err)) {
@@ -352,7 +352,7 @@ static int check_all(struct run *run, const struct eng_config *scripts) {
     struct err err;
     for (size_t i = 0; i < scripts->count; i++) {
         if (!eng_check(run->engine, scripts->scripts[i].path, &err)) {
-            fprintf(stderr, "%s\n", err.text);
+            (void)fprintf(stderr, "%s\n", err.text);
             status = 1;
         }
     }
@@ -373,7 +373,7 @@ int run_check(const char *const *paths, int count) {
         read_scripts(&config, &scripts, &err)) {
         run.status = check_all(&run, &scripts);
     } else {
-        fprintf(stderr, "lunode: %s\n", err.text);
+        (void)fprintf(stderr, "lunode: %s\n", err.text);
     }
     eng_config_finish(&scripts);
     eng_destroy(run.engine);

@@ -27,7 +27,7 @@ static void warn_of_texts(struct engine *engine, const char *path) {
         }
     }
     if (file != NULL) {
-        fclose(file);
+        (void)fclose(file);
     }
 }
 

@@ -88,7 +88,7 @@ static bool ends_with_lua(const char *name) {
 static bool add_file(struct eng_config *config, const char *path, bool found, struct err *err) {
     const char *slash = strrchr(path, '/');
     char name[256];
-    snprintf(name, sizeof name, "%s", slash == NULL ? path : slash + 1);
+    (void)snprintf(name, sizeof name, "%s", slash == NULL ? path : slash + 1);
     if (ends_with_lua(name)) {
         name[strlen(name) - 4] = '\0';
     }
@@ -170,9 +170,11 @@ static size_t read_size(lua_State *L, const char *option) {
         unit = *end;
         number = unit != '\0' && end[1] != '\0' ? 0 : number;
     }
-    int shift = unit == '\0' ? 0 : unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : -1;
-    if (number <= 0 || shift < 0 || number > (lua_Integer)(UINT32_MAX >> shift)) {
-        luaL_error(L, "%s: a size such as 1048576 or \"256M\" expected, below 4G", option);
+    unsigned shift = unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : 0;
+    if (number <= 0 || (unit != '\0' && shift == 0) ||
+        number > (lua_Integer)(UINT32_MAX >> shift)) {
+        return (size_t)luaL_error(L, "%s: a size such as 1048576 or \"256M\" expected, below 4G",
+                                  option);
     }
     return (size_t)number << shift;
 }
@@ -187,7 +189,7 @@ static void read_path(lua_State *L, struct reading *reading, const char *name) {
         luaL_error(L, "handlers.%s.path: a text expected, got %s", name, luaL_typename(L, -1));
     }
     int folder = slash == NULL || given[0] == '/' ? 0 : (int)(slash - reading->path) + 1;
-    snprintf(path, sizeof path, "%.*s%s", folder, reading->path, given);
+    (void)snprintf(path, sizeof path, "%.*s%s", folder, reading->path, given);
     if (!add_script(reading->config, name, path, false, &err)) {
         luaL_error(L, "%s", err.text);
     }
@@ -198,7 +200,8 @@ static void read_on_failure(lua_State *L, struct reading *reading, const char *n
     struct eng_script *script = find(reading->config, name);
     const char *value = lua_tostring(L, -1);
     if (script == NULL) {
-        luaL_error(L, "handlers.%s: no such script; give its path", name);
+        (void)luaL_error(L, "handlers.%s: no such script; give its path", name);
+        return;
     }
     if (value == NULL || (strcmp(value, "stop") != 0 && strcmp(value, "restart") != 0)) {
         luaL_error(L, "handlers.%s.on_failure: \"stop\" or \"restart\" expected", name);
@@ -224,7 +227,7 @@ static void read_handler(lua_State *L, struct reading *reading, const char *name
     if (!lua_istable(L, -1)) {
         luaL_error(L, "handlers.%s: a table expected, got %s", name, luaL_typename(L, -1));
     }
-    snprintf(where, sizeof where, "handlers.%.255s.", name);
+    (void)snprintf(where, sizeof where, "handlers.%.255s.", name);
     check_keys(L, where, "path", "on_failure");
     if (lua_getfield(L, -1, "path") != LUA_TNIL) {
         read_path(L, reading, name);

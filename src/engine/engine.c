@@ -246,6 +246,9 @@ void eng_message(struct engine *engine, struct dist_peer *peer, const struct dis
 }
 
 void eng_peer_down(struct engine *engine, struct dist_peer *peer) {
+    if (engine->out_peer == peer) {
+        engine->out_peer = NULL;
+    }
     eng_monitors_of_peer(engine, peer);
 }
 

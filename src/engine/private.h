@@ -286,7 +286,7 @@ struct engine {
     struct eng_monitor *monitors; /* uthash */
     struct eng_proc *ready_first, *ready_last;
     struct eng_proc *running;
-    struct dist_peer *out_peer; /* of the open message; NULL: a local one */
+    struct dist_peer *out_peer; /* of the open message; NULL: a local one, or none */
     struct dist_control out_control;
     struct buf out_local; /* a local message on its way */
     uint32_t last_id;

@@ -90,7 +90,7 @@ static void leave_queue(struct eng_proc *proc) {
 }
 
 static void free_mail(struct eng_proc *proc, struct eng_mail *mail) {
-    if (mail->from_ref != LUA_NOREF) {
+    if (proc->handler != NULL && mail->from_ref != LUA_NOREF) {
         luaL_unref(proc->handler->L, LUA_REGISTRYINDEX, mail->from_ref);
     }
     free(mail);
@@ -226,7 +226,7 @@ void eng_proc_destroy(struct eng_proc *proc) {
         take_mail(proc);
         free_mail(proc, proc->current);
     }
-    if (proc->self_ref != LUA_NOREF) {
+    if (proc->handler != NULL && proc->self_ref != LUA_NOREF) {
         luaL_unref(proc->handler->L, LUA_REGISTRYINDEX, proc->self_ref);
     }
     buf_finish(&proc->pid);

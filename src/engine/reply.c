@@ -55,7 +55,7 @@ static bool put_values(lua_State *L, int n, const char *root, struct buf *out, s
     }
     for (int i = -n; i < 0; i++) {
         char path[64];
-        snprintf(path, sizeof path, "%s %d", root, n + i + 1);
+        (void)snprintf(path, sizeof path, "%s %d", root, n + i + 1);
         if (!term_encode(L, i, path, out, err)) {
             return false;
         }

@@ -55,16 +55,19 @@ static void deliver_local(struct engine *engine) {
 }
 
 bool eng_send_end(struct engine *engine, struct err *err) {
-    if (engine->out_peer == NULL) {
+    struct dist_peer *peer = engine->out_peer;
+    engine->out_peer = NULL;
+    if (peer == NULL) {
         deliver_local(engine);
         return true;
     }
-    return dist_frame_end(engine->out_peer, err);
+    return dist_frame_end(peer, err);
 }
 
 void eng_send_drop(struct engine *engine) {
     if (engine->out_peer != NULL) {
         dist_frame_drop(engine->out_peer);
+        engine->out_peer = NULL;
     }
     engine->out_local.len = 0;
 }
