@@ -47,7 +47,8 @@ defmodule Lunode.Server do
 
   defp lookup(pid) do
     case Registry.lookup(Lunode.Registry, pid) do
-      [{^pid, node}] -> node
+      # An entry outlives its process by a moment.
+      [{^pid, node}] -> if Process.alive?(pid), do: node
       [] -> nil
     end
   end

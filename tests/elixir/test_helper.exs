@@ -1,3 +1,3 @@
 # The tests drive the real program over real sockets, so this BEAM has to be a node.
 :ok = Lunode.Distribution.ensure()
-ExUnit.start()
+ExUnit.start(assert_receive_timeout: 2_000)
