@@ -105,8 +105,8 @@ static bool append_text(struct buf *out, const char *text) {
 }
 
 /* One line, whole or not at all. */
-static void append_line(struct log *log, enum log_level level, const char *source,
-                        const char *mark, struct span line) {
+static void append_line(struct log *log, enum log_level level, const char *source, const char *mark,
+                        struct span line) {
     size_t start = log->waiting.len;
     bool fits = start + line.len <= MAX_WAITING || start == 0;
     if (!fits || !append_text(&log->waiting, "[") ||

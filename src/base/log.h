@@ -1,8 +1,8 @@
 /* The node's standard output: whole lines, each with a level and a source.
  *
- * A line reads `[level] source: text`. A text of several lines becomes several such lines, all but the
- * last with `|` in place of the colon, so that a reader can put them together again and a script
- * cannot forge another's level. Writing never blocks and never closes the descriptor: what
+ * A line reads `[level] source: text`. A text of several lines becomes several such lines, all but
+ * the last with `|` in place of the colon, so that a reader can put them together again and a
+ * script cannot forge another's level. Writing never blocks and never closes the descriptor: what
  * the reader does not take waits in a bounded buffer; beyond it whole lines are dropped and
  * counted. Only the thread of the event loop may call this. */
 #ifndef LUNODE_BASE_LOG_H
