@@ -257,6 +257,25 @@ bool ext_is_pid(struct span term) {
     return term.len > 0 && (term.data[0] == EXT_PID || term.data[0] == EXT_NEW_PID);
 }
 
+bool ext_is_ref(struct span term) {
+    return term.len > 0 &&
+           (term.data[0] == EXT_NEWER_REFERENCE || term.data[0] == EXT_NEW_REFERENCE);
+}
+
+bool ext_take_list(struct span *in, uint32_t *count) {
+    if (in->len > 0 && in->data[0] == EXT_NIL) {
+        *count = 0;
+        *in = span_of(in->data + 1, in->len - 1);
+        return true;
+    }
+    if (in->len < 5 || in->data[0] != EXT_LIST) {
+        return false;
+    }
+    *count = ext_u32(in->data + 1);
+    *in = span_of(in->data + 5, in->len - 5);
+    return true;
+}
+
 /* }==== */
 
 /* {==== Writing =========================================================================== */
@@ -294,6 +313,17 @@ bool ext_put_tuple(struct buf *out, uint32_t arity) {
     return buf_append(out, head, 5);
 }
 
+bool ext_put_list(struct buf *out, uint32_t count) {
+    uint8_t head[5] = {EXT_LIST};
+    ext_set_u32(head + 1, count);
+    return count == 0 || buf_append(out, head, sizeof head);
+}
+
+bool ext_put_nil(struct buf *out) {
+    uint8_t nil = EXT_NIL;
+    return buf_append(out, &nil, 1);
+}
+
 bool ext_put_int(struct buf *out, int32_t value) {
     uint8_t bytes[5] = {EXT_SMALL_INTEGER, (uint8_t)value};
     if (value >= 0 && value <= UINT8_MAX) {
@@ -321,6 +351,17 @@ bool ext_put_pid(struct buf *out, struct span node, uint32_t id, uint32_t serial
     ext_set_u32(tail + 4, serial);
     ext_set_u32(tail + 8, creation);
     return buf_append(out, &tag, 1) && ext_put_atom(out, node) &&
+           buf_append(out, tail, sizeof tail);
+}
+
+bool ext_put_ref(struct buf *out, struct span node, uint32_t creation, const uint32_t words[3]) {
+    uint8_t head[3] = {EXT_NEWER_REFERENCE, 0, 3};
+    uint8_t tail[16];
+    ext_set_u32(tail, creation);
+    for (int i = 0; i < 3; i++) {
+        ext_set_u32(tail + 4 + 4 * (size_t)i, words[i]);
+    }
+    return buf_append(out, head, sizeof head) && ext_put_atom(out, node) &&
            buf_append(out, tail, sizeof tail);
 }
 

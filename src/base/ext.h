@@ -84,14 +84,22 @@ bool ext_is_atom(struct span term, const char *name);
 /* The node name inside a pid, port or reference; empty when `term` is none of these. */
 struct span ext_node_of(struct span term);
 
-/* Whether `term` is a pid. */
+/* Whether `term` is a pid, a reference. */
 bool ext_is_pid(struct span term);
+bool ext_is_ref(struct span term);
+
+/* Like ext_take_tuple for the head of a proper list: gives its length, and leaves `in` at its first
+ * element. A list of small integers that travels as a string is none. */
+bool ext_take_list(struct span *in, uint32_t *count);
 
 /* Append an atom (UTF-8, up to 65535 bytes), a tuple's head, an integer, a binary; the version
- * byte. False when there is no memory. */
+ * byte; the head of a list, whose tail (ext_put_nil) follows its elements. False when there is no
+ * memory. */
 bool ext_put_version(struct buf *out);
 bool ext_put_atom(struct buf *out, struct span name);
 bool ext_put_tuple(struct buf *out, uint32_t arity);
+bool ext_put_list(struct buf *out, uint32_t count);
+bool ext_put_nil(struct buf *out);
 bool ext_put_int(struct buf *out, int32_t value);
 bool ext_put_binary(struct buf *out, struct span bytes);
 
@@ -99,5 +107,8 @@ bool ext_put_binary(struct buf *out, struct span bytes);
  */
 bool ext_put_pid(struct buf *out, struct span node, uint32_t id, uint32_t serial,
                  uint32_t creation);
+
+/* Append a reference of this node, of three words. */
+bool ext_put_ref(struct buf *out, struct span node, uint32_t creation, const uint32_t words[3]);
 
 #endif

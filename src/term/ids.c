@@ -354,4 +354,11 @@ void term_ids_open(lua_State *L, struct term_state *state) {
     open_kind(L, state, KIND_FUN, fun_tostring);
 }
 
+void term_set_fun_call(lua_State *L, lua_CFunction call) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, term_state(L)->metatable[KIND_FUN]);
+    lua_pushcfunction(L, call);
+    lua_setfield(L, -2, "__call");
+    lua_pop(L, 1);
+}
+
 /* }==== */

@@ -127,6 +127,14 @@ lua_Integer term_tuple_arity(lua_State *L, int idx) {
     return is_tuple ? term_length(L, idx) : -1;
 }
 
+void term_list(lua_State *L) {
+    term_mark(L, term_state(L), KIND_LIST, 0);
+}
+
+void term_map(lua_State *L) {
+    term_mark(L, term_state(L), KIND_MAP, 0);
+}
+
 void term_tuple(lua_State *L, int n) {
     luaL_checkstack(L, 4, "a tuple");
     lua_createtable(L, n, 0);

@@ -50,6 +50,10 @@ void term_open(lua_State *L, struct term_atoms *atoms);
 /* The atoms that the state was opened with. [-0, +0, -] */
 struct term_atoms *term_atoms_of(lua_State *L);
 
+/* What a fun does when it is called as a function, with the fun as the first argument. [-0, +0, m]
+ */
+void term_set_fun_call(lua_State *L, lua_CFunction call);
+
 /* Takes one term off `in` and pushes its value. On failure nothing is pushed, and `in` is as it
  * was.
  * [-0, +1, m] */
@@ -111,6 +115,10 @@ lua_Integer term_tuple_arity(lua_State *L, int idx);
 
 /* Pushes erl.null. [-0, +1, -] */
 void term_push_null(lua_State *L);
+
+/* Marks the table on top as a list, as a map. [-0, +0, m] */
+void term_list(lua_State *L);
+void term_map(lua_State *L);
 
 /* Replaces the `n` topmost values by a tuple of them. [-n, +1, m] */
 void term_tuple(lua_State *L, int n);
