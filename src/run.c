@@ -19,7 +19,8 @@
 enum {
     TICK_MS = 60000,
     HANDSHAKE_MS = 7000,
-    TEARDOWN_MS = 500, /* what `terminate` callbacks and the rest of the end may take */
+    TERMINATE_MS = 500, /* what `terminate` callbacks may take */
+    TEARDOWN_MS = 700,  /* what they and the rest of the end may take */
 };
 
 struct run {
@@ -28,6 +29,7 @@ struct run {
     uv_prepare_t turn;
     uv_idle_t busy; /* active while processes could still run: the loop does not wait then */
     uv_poll_t input;
+    uv_timer_t deadline; /* of the end */
     uv_signal_t sigterm;
     uv_signal_t sigint;
     struct log *log;
@@ -126,6 +128,7 @@ static void on_peer_up(void *user, struct dist_peer *peer) {
         return;
     }
     run->owner = peer;
+    eng_set_owner(run->engine, dist_peer_name(peer));
     start_scripts(run);
 }
 
@@ -186,6 +189,7 @@ static int take_output(void) {
 static bool watch(struct run *run, struct err *err) {
     uv_prepare_init(&run->loop, &run->turn);
     uv_idle_init(&run->loop, &run->busy);
+    uv_timer_init(&run->loop, &run->deadline);
     uv_signal_init(&run->loop, &run->sigterm);
     uv_signal_init(&run->loop, &run->sigint);
     run->turn.data = run->sigterm.data = run->sigint.data = run->input.data = run;
@@ -267,13 +271,28 @@ static void close_handle(uv_handle_t *handle, void *argument) {
     }
 }
 
+static void on_deadline(uv_timer_t *timer) {
+    (void)timer; /* it wakes the loop, which looks at the time */
+}
+
+/* The scripts' `terminate` runs; the loop goes on meanwhile, so that it may call and wait. */
+static void stop_scripts(struct run *run) {
+    uint64_t end = uv_hrtime() + (uint64_t)TERMINATE_MS * 1000000;
+    uv_update_time(&run->loop);
+    uv_timer_start(&run->deadline, on_deadline, TERMINATE_MS, 0);
+    eng_stop(run->engine);
+    while (!eng_stopped(run->engine) && uv_hrtime() < end) {
+        uv_run(&run->loop, UV_RUN_ONCE);
+    }
+}
+
 static void finish(struct run *run) {
     start_alarm();
     if (run->node != NULL) {
         dist_node_unpublish(run->node);
     }
     if (run->started) {
-        eng_stop(run->engine, "shutdown");
+        stop_scripts(run);
     }
     if (run->node != NULL) {
         dist_node_flush(run->node);
@@ -283,6 +302,7 @@ static void finish(struct run *run) {
     log_destroy(run->log);
     uv_close((uv_handle_t *)&run->turn, NULL);
     uv_close((uv_handle_t *)&run->busy, NULL);
+    uv_close((uv_handle_t *)&run->deadline, NULL);
     uv_close((uv_handle_t *)&run->sigterm, NULL);
     uv_close((uv_handle_t *)&run->sigint, NULL);
     if (run->input.type == UV_POLL) {

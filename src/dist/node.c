@@ -350,6 +350,13 @@ struct dist_peer *dist_node_peer(struct dist_node *node, struct span name) {
     return member == NULL ? NULL : member->peer;
 }
 
+void dist_node_peers(const struct dist_node *node,
+                     void (*visit)(void *argument, struct dist_peer *peer), void *argument) {
+    for (struct member *member = node->members; member != NULL; member = member->hh.next) {
+        visit(argument, member->peer);
+    }
+}
+
 void dist_node_flush(struct dist_node *node) {
     for (struct member *member = node->members; member != NULL; member = member->hh.next) {
         dist_peer_flush(member->peer);

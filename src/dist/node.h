@@ -71,6 +71,10 @@ uint32_t dist_node_creation(const struct dist_node *node);
 /* The peer of that name, or NULL. */
 struct dist_peer *dist_node_peer(struct dist_node *node, struct span name);
 
+/* Calls `visit` for each peer. */
+void dist_node_peers(const struct dist_node *node,
+                     void (*visit)(void *argument, struct dist_peer *peer), void *argument);
+
 /* Writes what was gathered for every peer in this turn, one write each. What a socket does not take
  * is written when it does. */
 void dist_node_flush(struct dist_node *node);
@@ -78,6 +82,11 @@ void dist_node_flush(struct dist_node *node);
 /* {==== A peer ============================================================================ */
 
 const char *dist_peer_name(const struct dist_peer *peer);
+
+/* Bytes of closed frames that the socket has not taken yet. A peer that lets more than
+ * DIST_MAX_WAITING gather is dropped. */
+size_t dist_peer_waiting(const struct dist_peer *peer);
+enum { DIST_MAX_WAITING = 256 << 20 };
 
 /* Opens a frame and gives the buffer that its control message (dist_control_write) and its payload
  * (version byte and term) are appended to. A frame that was opened and not closed is given up by

@@ -256,6 +256,13 @@ bool dist_frame_end(struct dist_peer *peer, struct err *err) {
         return err_set(err, "a message of %zu bytes is longer than can be sent (%u)", size,
                        UINT32_MAX);
     }
+    if (!peer->failed && dist_peer_waiting(peer) > DIST_MAX_WAITING) {
+        log_line(peer->config.log, LOG_LEVEL_ERROR, "lunode",
+                 "%s does not read: %zu bytes wait for it: connection dropped", peer->name,
+                 dist_peer_waiting(peer));
+        err_set(&peer->why, "it does not read");
+        fail(peer);
+    }
     ext_set_u32(peer->out.data + peer->closed, (uint32_t)size);
     peer->closed = peer->out.len;
     peer->open = false;

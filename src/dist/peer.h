@@ -37,9 +37,6 @@ void dist_peer_close(struct dist_peer *peer);
  */
 void dist_peer_flush(struct dist_peer *peer);
 
-/* Bytes of closed frames that the socket has not taken yet. */
-size_t dist_peer_waiting(const struct dist_peer *peer);
-
 /* To be called every eighth of tick_ms: sends a tick when one is due, and ends the connection of a
  * peer that fell silent. An open frame is given up: none lives that long. */
 void dist_peer_tick(struct dist_peer *peer);

@@ -37,14 +37,21 @@ static struct eng_script *find(struct eng_config *config, const char *name) {
     return NULL;
 }
 
-static bool check_name(const char *name, const char *path, struct err *err) {
+bool eng_config_is_reserved(struct span name) {
     static const char *const reserved[] = {"lunode", "net_kernel", "init", "erlang", "erpc", "rpc"};
+    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
+        if (span_equal(name, span_str(reserved[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool check_name(const char *name, const char *path, struct err *err) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
                                   "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
-        if (strcmp(name, reserved[i]) == 0) {
-            return err_set(err, "%s: the name %s is reserved; no handler can have it", path, name);
-        }
+    if (eng_config_is_reserved(span_str(name))) {
+        return err_set(err, "%s: the name %s is reserved; no handler can have it", path, name);
     }
     if (name[0] == '\0' || name[strspn(name, letters)] != '\0' || strlen(name) > 255) {
         return err_set(err, "%s: a handler's name has letters, digits, _ - . only, not \"%s\"",
@@ -69,7 +76,10 @@ static bool add_script(struct eng_config *config, const char *name, const char *
     }
     config->scripts = scripts;
     struct eng_script *script = &scripts[config->count];
-    *script = (struct eng_script){strdup(name), strdup(path), found, false};
+    *script = (struct eng_script){.name = strdup(name),
+                                  .path = strdup(path),
+                                  .found_in_folder = found,
+                                  .max_mailbox = ENG_MAX_MAILBOX};
     if (script->name == NULL || script->path == NULL) {
         free(script->name);
         free(script->path);
@@ -195,30 +205,57 @@ static void read_path(lua_State *L, struct reading *reading, const char *name) {
     }
 }
 
+/* The script whose options are read, or an error. [-0, +0, e] */
+static struct eng_script *named(lua_State *L, struct reading *reading, const char *name) {
+    struct eng_script *script = find(reading->config, name);
+    if (script == NULL) {
+        luaL_error(L, "handlers.%s: no such script; give its path", name);
+    }
+    return script;
+}
+
 /* [-0, +0, e] */
 static void read_on_failure(lua_State *L, struct reading *reading, const char *name) {
-    struct eng_script *script = find(reading->config, name);
+    struct eng_script *script = named(L, reading, name);
     const char *value = lua_tostring(L, -1);
-    if (script == NULL) {
-        (void)luaL_error(L, "handlers.%s: no such script; give its path", name);
-        return;
-    }
     if (value == NULL || (strcmp(value, "stop") != 0 && strcmp(value, "restart") != 0)) {
         luaL_error(L, "handlers.%s.on_failure: \"stop\" or \"restart\" expected", name);
     }
     script->stop_on_failure = strcmp(value, "stop") == 0;
 }
 
-/* Raises for a key of the table on top that is neither of the two. [-0, +0, e] */
-static void check_keys(lua_State *L, const char *where, const char *one, const char *two) {
+/* Raises for a key of the table on top that is none of `known`, words with spaces around. [-0, +0,
+ * e] */
+static void check_keys(lua_State *L, const char *where, const char *known) {
+    char word[64];
     lua_pushnil(L);
     while (lua_next(L, -2) != 0) {
         lua_pop(L, 1);
         const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?";
-        if (strcmp(key, one) != 0 && strcmp(key, two) != 0) {
-            luaL_error(L, "%s%s: unknown option; known are %s and %s", where, key, one, two);
+        (void)snprintf(word, sizeof word, " %s ", key);
+        if (strstr(known, word) == NULL) {
+            luaL_error(L, "%s%s: unknown option; known:%s", where, key, known);
         }
     }
+}
+
+/* [-0, +0, e] */
+static void read_limits(lua_State *L, struct reading *reading, const char *name) {
+    char where[300];
+    struct eng_script *script = named(L, reading, name);
+    if (!lua_istable(L, -1)) {
+        luaL_error(L, "handlers.%s.limits: a table expected, got %s", name, luaL_typename(L, -1));
+    }
+    (void)snprintf(where, sizeof where, "handlers.%.255s.limits.", name);
+    check_keys(L, where, " mailbox ");
+    if (lua_getfield(L, -1, "mailbox") != LUA_TNIL) {
+        lua_Integer number = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
+        if (number <= 0) {
+            luaL_error(L, "%smailbox: a number of messages above 0 expected", where);
+        }
+        script->max_mailbox = (size_t)number;
+    }
+    lua_pop(L, 1);
 }
 
 /* The options of one handler, on top. [-0, +0, e] */
@@ -228,14 +265,17 @@ static void read_handler(lua_State *L, struct reading *reading, const char *name
         luaL_error(L, "handlers.%s: a table expected, got %s", name, luaL_typename(L, -1));
     }
     (void)snprintf(where, sizeof where, "handlers.%.255s.", name);
-    check_keys(L, where, "path", "on_failure");
+    check_keys(L, where, " path on_failure limits ");
     if (lua_getfield(L, -1, "path") != LUA_TNIL) {
         read_path(L, reading, name);
     }
     if (lua_getfield(L, -2, "on_failure") != LUA_TNIL) {
         read_on_failure(L, reading, name);
     }
-    lua_pop(L, 2);
+    if (lua_getfield(L, -3, "limits") != LUA_TNIL) {
+        read_limits(L, reading, name);
+    }
+    lua_pop(L, 3);
 }
 
 /* [-0, +0, e] */
@@ -262,7 +302,7 @@ static int read_config(lua_State *L) {
     if (!lua_istable(L, -1)) {
         return luaL_error(L, "a configuration returns a table, not %s", luaL_typename(L, -1));
     }
-    check_keys(L, "", "handlers", "max_frame");
+    check_keys(L, "", " handlers max_frame ");
     if (lua_getfield(L, -1, "max_frame") != LUA_TNIL) {
         reading->config->max_frame = read_size(L, "max_frame");
     }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 struct eng_script {
@@ -13,7 +14,10 @@ struct eng_script {
     char *path;
     bool found_in_folder; /* not named by itself: a broken one does not stop the start */
     bool stop_on_failure; /* on_failure = "stop" */
+    size_t max_mailbox;   /* messages that may wait for one of its processes */
 };
+
+enum { ENG_MAX_MAILBOX = 1000000 };
 
 struct eng_config {
     struct eng_script *scripts;
@@ -23,6 +27,9 @@ struct eng_config {
 
 void eng_config_init(struct eng_config *config);
 void eng_config_finish(struct eng_config *config);
+
+/* Whether a name is the node's own, so that no handler or process can have it. */
+bool eng_config_is_reserved(struct span name);
 
 /* Adds a script, or the scripts of a folder with its `lunode.lua` if there is one. */
 bool eng_config_add_path(struct eng_config *config, const char *path, struct err *err);

@@ -51,9 +51,19 @@ static bool name_of(struct span body, struct span *name, struct span *args, uint
 
 enum push { PUSHED, UNMATCHED, UNREADABLE };
 
-/* [-0, +1, m] */
-static void push_self(lua_State *L, struct eng_proc *proc) {
+void eng_push_self(lua_State *L, struct eng_proc *proc) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, proc->self_ref);
+}
+
+/* Decodes `count` terms. [-0, +count, m] */
+static enum push push_args(lua_State *L, struct span args, uint32_t count, struct err *err) {
+    luaL_checkstack(L, (int)(count < 1000000 ? count : 1000000), "too many arguments");
+    for (uint32_t i = 0; i < count; i++) {
+        if (!term_decode(L, &args, err)) {
+            return UNREADABLE;
+        }
+    }
+    return PUSHED;
 }
 
 /* The function that the message names, self, and the message's arguments. [-0, +n, m] */
@@ -65,14 +75,8 @@ static enum push push_named(lua_State *L, struct eng_proc *proc, struct err *err
         !push_function(L, proc->handler, name)) {
         return UNMATCHED;
     }
-    push_self(L, proc);
-    luaL_checkstack(L, (int)(count < 1000000 ? count : 1000000), "too many arguments");
-    for (uint32_t i = 0; i < count; i++) {
-        if (!term_decode(L, &args, err)) {
-            return UNREADABLE;
-        }
-    }
-    return PUSHED;
+    eng_push_self(L, proc);
+    return push_args(L, args, count, err);
 }
 
 /* handle_call(request, from), handle_cast(request), handle_info(message, from). [-0, +n, m] */
@@ -85,13 +89,13 @@ static enum push push_callback(lua_State *L, struct eng_proc *proc, struct err *
     if (!push_function(L, proc->handler, span_str(names[mail->caller.kind]))) {
         return UNMATCHED;
     }
-    push_self(L, proc);
+    eng_push_self(L, proc);
     struct span body = mail->body;
     if (!term_decode(L, &body, err)) {
         return UNREADABLE;
     }
     if (mail->caller.kind != ENG_CAST) {
-        eng_from_push(L, proc);
+        eng_from_push(L, proc, mail);
     }
     return PUSHED;
 }
@@ -103,7 +107,7 @@ static enum push push_single(lua_State *L, struct eng_proc *proc, struct err *er
     if (!term_decode(L, &body, err)) {
         return UNREADABLE;
     }
-    eng_from_push(L, proc);
+    eng_from_push(L, proc, proc->current);
     return PUSHED;
 }
 
@@ -217,30 +221,99 @@ static void make_self(lua_State *L, struct eng_proc *proc) {
     proc->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* [-0, +0, e] */
-static int finish_init(lua_State *L, int status, lua_KContext context) {
+/* Nothing follows what has returned. [-0, +0, -] */
+static int finish(lua_State *L, int status, lua_KContext context) {
     (void)L;
     (void)status;
-    ((struct eng_proc *)context)->booted = true;
+    (void)context;
     return 0;
+}
+
+/* init(...) with the arguments that the process was started with. [-0, +0, e] */
+static int start_lasting(lua_State *L, struct eng_proc *proc) {
+    const struct eng_start *start = proc->start;
+    struct err err;
+    if (proc->handler->is_function || !push_function(L, proc->handler, span_str("init"))) {
+        return 0;
+    }
+    eng_push_self(L, proc);
+    if (push_args(L, start->args, start->count, &err) != PUSHED) {
+        return luaL_error(L, "init: cannot read its arguments: %s", err.text);
+    }
+    lua_callk(L, (int)start->count + 1, 0, (lua_KContext)proc, finish);
+    return finish(L, LUA_OK, 0);
+}
+
+/* The function has returned: to erpc its values are the result. [-0, +0, e] */
+static int finish_once(lua_State *L, int status, lua_KContext context) {
+    struct eng_proc *proc = (struct eng_proc *)context;
+    struct buf value = {0};
+    struct err err;
+    (void)status;
+    if (proc->start->result.len == 0) {
+        return 0;
+    }
+    if (!eng_put_values(L, lua_gettop(L), "result", &value, &err)) {
+        buf_finish(&value);
+        return luaL_error(L, "%s", err.text);
+    }
+    eng_erpc_result(&proc->reason, proc, "return", buf_span(&value));
+    buf_finish(&value);
+    return 0;
+}
+
+/* There is no such function that may be called from outside. */
+static void end_undef(struct eng_proc *proc) {
+    struct buf undef = {0};
+    eng_reason_atom(&undef, "undef");
+    eng_spawn_error(&proc->reason, span_str(proc->handler->name), proc->start, buf_span(&undef));
+    buf_finish(&undef);
+}
+
+/* [-0, +0, e] */
+static int start_once(lua_State *L, struct eng_proc *proc) {
+    const struct eng_start *start = proc->start;
+    struct err err;
+    if (proc->handler->is_function || is_private(start->function) ||
+        !push_function(L, proc->handler, start->function)) {
+        end_undef(proc);
+        return 0;
+    }
+    eng_push_self(L, proc);
+    if (push_args(L, start->args, start->count, &err) != PUSHED) {
+        return luaL_error(L, "cannot read the arguments: %s", err.text);
+    }
+    lua_callk(L, (int)start->count + 1, LUA_MULTRET, (lua_KContext)proc, finish_once);
+    return finish_once(L, LUA_OK, (lua_KContext)proc);
+}
+
+/* The table of the closure holds the function and its arguments. [-0, +0, e] */
+static int start_closure(lua_State *L, struct eng_proc *proc) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->start->closure);
+    int n = (int)proc->start->count;
+    luaL_checkstack(L, n + 1, "too many arguments");
+    for (int i = 0; i <= n; i++) {
+        lua_rawgeti(L, 1, i + 1);
+    }
+    lua_callk(L, n, 0, 0, finish);
+    return finish(L, LUA_OK, 0);
 }
 
 /* [-0, +0, e] */
 static int start_process(lua_State *L, struct eng_proc *proc) {
-    proc->booting_chunk = false;
     lua_settop(L, 0);
-    make_self(L, proc);
-    if (!proc->handler->is_function && push_function(L, proc->handler, span_str("init"))) {
-        push_self(L, proc);
-        lua_callk(L, 1, 0, (lua_KContext)proc, finish_init);
+    if (proc->start->purpose == ENG_CLOSURE) {
+        return start_closure(L, proc);
     }
-    return finish_init(L, LUA_OK, (lua_KContext)proc);
+    make_self(L, proc);
+    return proc->start->purpose == ENG_ONCE ? start_once(L, proc) : start_lasting(L, proc);
 }
 
 /* The script's top level has run: what it returned is the handler. [-1, +0, e] */
 static int finish_chunk(lua_State *L, int status, lua_KContext context) {
     struct eng_proc *proc = (struct eng_proc *)context;
     (void)status;
+    proc->loading = false;
     eng_handler_accept(L, proc->handler);
     return start_process(L, proc);
 }
@@ -251,25 +324,34 @@ int eng_run_boot(lua_State *L) {
     if (handler->value_ref != LUA_NOREF) {
         return start_process(L, proc);
     }
-    proc->booting_chunk = true;
+    proc->loading = true;
     lua_rawgeti(L, LUA_REGISTRYINDEX, handler->chunk_ref);
     lua_callk(L, 0, 1, (lua_KContext)proc, finish_chunk);
     return finish_chunk(L, LUA_OK, (lua_KContext)proc);
 }
 
+int eng_run_run(lua_State *L) {
+    struct eng_proc *proc = lua_touserdata(L, 1);
+    if (push_function(L, proc->handler, span_str("run"))) {
+        eng_push_self(L, proc);
+        lua_callk(L, 1, 0, 0, finish);
+    }
+    return finish(L, LUA_OK, 0);
+}
+
 int eng_run_terminate(lua_State *L) {
     struct eng_proc *proc = lua_touserdata(L, 1);
-    struct span reason = *(struct span *)lua_touserdata(L, 2);
+    struct span reason = buf_span(&proc->reason);
     struct err err;
     if (!push_function(L, proc->handler, span_str("terminate"))) {
         return 0;
     }
-    push_self(L, proc);
+    eng_push_self(L, proc);
     if (!term_decode(L, &reason, &err)) {
         return luaL_error(L, "%s", err.text);
     }
-    lua_call(L, 2, 0);
-    return 0;
+    lua_callk(L, 2, 0, 0, finish);
+    return finish(L, LUA_OK, 0);
 }
 
 /* }==== */

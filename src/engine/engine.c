@@ -1,4 +1,4 @@
-/* The engine as a whole: what it runs, and where an incoming message goes. */
+/* The engine as a whole: its parts, its start and stop, and its turns. */
 #include "engine/engine.h"
 
 #include <stdlib.h>
@@ -6,9 +6,16 @@
 
 #include "engine/private.h"
 
-enum { TURN_MS = 10 };
+enum { TURN_NS = 1000000 };
 
 /* {==== Creating and destroying =========================================================== */
+
+/* Called on the watchdog's thread. */
+static void on_stuck(void *user, const char *where, unsigned ms) {
+    (void)user;
+    (void)where;
+    (void)ms;
+}
 
 bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,
                 const struct eng_events *events, void *user, struct err *err) {
@@ -22,7 +29,10 @@ bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,
     engine->events = *events;
     engine->user = user;
     engine->atoms = term_atoms_create();
-    return engine->atoms != NULL || err_set(err, "no memory for the atoms");
+    if (engine->atoms == NULL) {
+        return err_set(err, "no memory for the atoms");
+    }
+    return eng_slice_init(&engine->slice, ENG_SLICE_PERIOD_US, on_stuck, engine, err);
 }
 
 void eng_destroy(struct engine *engine) {
@@ -30,16 +40,19 @@ void eng_destroy(struct engine *engine) {
         return;
     }
     engine->node = NULL;
+    engine->stopping = true;
     while (engine->handlers != NULL) {
         struct eng_handler *handler = engine->handlers;
         engine->handlers = handler->next;
         eng_handler_destroy(handler);
     }
-    if (engine->net_kernel != NULL) {
-        eng_proc_destroy(engine->net_kernel);
-    }
+    eng_services_stop(engine);
+    eng_alarms_clear(engine);
+    eng_slice_finish(&engine->slice);
     term_atoms_destroy(engine->atoms);
+    buf_finish(&engine->owner);
     buf_finish(&engine->out_local);
+    buf_finish(&engine->scratch);
     free(engine);
 }
 
@@ -47,8 +60,13 @@ void eng_set_node(struct engine *engine, struct dist_node *node) {
     engine->node = node;
 }
 
-const char *eng_node_name(const struct engine *engine) {
-    return engine->node == NULL ? "nonode@nohost" : dist_node_name(engine->node);
+bool eng_set_owner(struct engine *engine, const char *name) {
+    engine->owner.len = 0;
+    return buf_append(&engine->owner, name, strlen(name));
+}
+
+struct span eng_node_name(const struct engine *engine) {
+    return span_str(engine->node == NULL ? "nonode@nohost" : dist_node_name(engine->node));
 }
 
 /* }==== */
@@ -80,8 +98,7 @@ static bool add_script(struct engine *engine, const struct eng_script *script, s
 }
 
 bool eng_add(struct engine *engine, const struct eng_config *config, struct err *err) {
-    engine->net_kernel = eng_proc_create(engine, NULL);
-    if (engine->net_kernel == NULL) {
+    if (!eng_services_start(engine)) {
         return err_set(err, "no memory for a process");
     }
     for (size_t i = 0; i < config->count; i++) {
@@ -96,148 +113,58 @@ bool eng_add(struct engine *engine, const struct eng_config *config, struct err 
 void eng_start(struct engine *engine) {
     engine->started = true;
     for (struct eng_handler *handler = engine->handlers; handler != NULL; handler = handler->next) {
-        if (handler->proc != NULL) {
-            eng_proc_ready(handler->proc);
+        for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+            eng_sched_touch(proc);
         }
     }
 }
 
-void eng_stop(struct engine *engine, const char *reason) {
+/* A process that is busy with a message ends when it is done with it, another one at once. */
+static void stop_process(struct eng_proc *proc, struct span reason) {
+    if (proc->job == ENG_MESSAGE && proc->wait != ENG_WAIT_MAIL) {
+        proc->leaving = true;
+    } else {
+        eng_exit_begin(proc, reason);
+    }
+}
+
+void eng_stop(struct engine *engine) {
     struct buf term = {0};
-    eng_reason_atom(&term, reason);
-    engine->started = false;
+    eng_reason_atom(&term, "shutdown");
+    engine->stopping = true;
     for (struct eng_handler *handler = engine->handlers; handler != NULL; handler = handler->next) {
-        if (handler->proc != NULL) {
-            eng_proc_terminate(handler->proc, buf_span(&term));
-            eng_proc_end(handler->proc, buf_span(&term));
+        for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+            stop_process(proc, buf_span(&term));
         }
     }
     buf_finish(&term);
+}
+
+bool eng_stopped(const struct engine *engine) {
+    for (struct eng_handler *handler = engine->handlers; handler != NULL; handler = handler->next) {
+        if (handler->procs != NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* }==== */
 
 /* {==== Turns ============================================================================= */
 
-static struct eng_proc *next_ready(struct engine *engine) {
-    struct eng_proc *proc = engine->ready_first;
-    if (proc != NULL) {
-        engine->ready_first = proc->next_ready;
-        if (engine->ready_first == NULL) {
-            engine->ready_last = NULL;
-        }
-        proc->ready = false;
-    }
-    return proc;
-}
-
 bool eng_turn(struct engine *engine) {
-    struct eng_proc *proc;
-    uint64_t end = uv_hrtime() + (uint64_t)TURN_MS * 1000000;
-    while ((proc = next_ready(engine)) != NULL) {
-        eng_proc_run(proc);
+    uint64_t end = uv_hrtime() + TURN_NS;
+    eng_send_look(engine, NULL);
+    eng_exit_all(engine);
+    while (eng_sched_step(engine)) {
+        eng_exit_all(engine);
         if (uv_hrtime() > end) {
             break;
         }
     }
-    return engine->ready_first != NULL;
-}
-
-/* }==== */
-
-/* {==== Incoming messages ================================================================= */
-
-/* Node.ping and Node.connect ask net_kernel whether they may: {is_auth, Node} is answered by yes.
- */
-static void net_kernel_message(struct eng_proc *proc, struct eng_mail *mail) {
-    uint32_t arity;
-    struct span request = mail->body;
-    struct span head;
-    struct buf answer = {0};
-    if (ext_take_tuple(&request, &arity) && arity == 2 && ext_take(&request, &head) &&
-        ext_is_atom(head, "is_auth") && mail->caller.kind == ENG_CALL) {
-        eng_reason_atom(&answer, "yes");
-        eng_reply_term(proc->engine, proc, &mail->caller, buf_span(&answer));
-    } else if (mail->caller.kind == ENG_CALL) {
-        eng_reason_undef(&answer, mail->body);
-        eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&answer));
-    }
-    buf_finish(&answer);
-    free(mail);
-}
-
-static void deliver(struct eng_proc *proc, struct span sender, struct span payload, bool to_any) {
-    struct eng_mail *mail = eng_mail_create(sender, payload, to_any);
-    if (mail == NULL) {
-        log_line(proc->engine->log, LOG_LEVEL_ERROR, "lunode", "no memory: a message is lost");
-    } else if (proc->handler == NULL) {
-        net_kernel_message(proc, mail);
-    } else {
-        eng_proc_deliver(proc, mail);
-    }
-}
-
-/* Nobody has the name `any`, or its handler is down: the sender waits for {node, value}. */
-static void refuse_any(struct engine *engine, struct span sender, struct span failure) {
-    struct eng_caller caller = {.kind = ENG_ANY, .pid = sender};
-    struct buf noproc = {0};
-    eng_reason_atom(&noproc, "noproc");
-    eng_reply_failure(engine, engine->net_kernel, &caller,
-                      failure.len > 0 ? failure : buf_span(&noproc));
-    buf_finish(&noproc);
-}
-
-/* Whether the payload is a GenServer's, whose failure the caller learns by its monitor. */
-static bool is_gen(struct span payload) {
-    struct eng_mail *mail = eng_mail_create((struct span){0}, payload, false);
-    bool gen = mail != NULL && mail->caller.kind != ENG_INFO;
-    free(mail);
-    return gen;
-}
-
-static void to_name(struct engine *engine, const struct dist_control *control,
-                    struct span payload) {
-    struct span to = control->to;
-    struct span name;
-    struct span failure;
-    bool latin1;
-    if (!ext_take_atom(&to, &name, &latin1)) {
-        return;
-    }
-    bool to_any = span_equal(name, span_str("any"));
-    struct eng_proc *proc = eng_whereis(engine, name, &failure);
-    if (proc != NULL) {
-        deliver(proc, control->from, payload, to_any);
-    } else if (to_any && !is_gen(payload)) {
-        refuse_any(engine, control->from, failure);
-    } else {
-        log_line(engine->log, LOG_LEVEL_DEBUG, "lunode", "dropped a message to %.*s: no process",
-                 (int)name.len, (const char *)name.data);
-    }
-}
-
-void eng_route(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
-               struct span payload) {
-    struct eng_proc *proc;
-    switch (control->op) {
-    case DIST_SEND:
-        proc = eng_proc_of_pid(engine, control->to);
-        if (proc != NULL) {
-            deliver(proc, (struct span){0}, payload, false);
-        }
-        break;
-    case DIST_REG_SEND:
-        to_name(engine, control, payload);
-        break;
-    case DIST_MONITOR_P:
-        eng_monitor_add(engine, peer, control);
-        break;
-    case DIST_DEMONITOR_P:
-        eng_monitor_remove(engine, control->ref);
-        break;
-    default:
-        break;
-    }
+    eng_exit_all(engine);
+    return engine->ready != NULL;
 }
 
 void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
@@ -246,10 +173,17 @@ void eng_message(struct engine *engine, struct dist_peer *peer, const struct dis
 }
 
 void eng_peer_down(struct engine *engine, struct dist_peer *peer) {
+    struct span node = span_str(dist_peer_name(peer));
     if (engine->out_peer == peer) {
         engine->out_peer = NULL;
     }
+    if (engine->origin_peer == peer) {
+        engine->origin_peer = NULL;
+    }
+    eng_send_look(engine, peer);
     eng_monitors_of_peer(engine, peer);
+    eng_watches_of_node(engine, node);
+    eng_links_of_node(engine, node);
 }
 
 /* }==== */

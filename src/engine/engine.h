@@ -30,6 +30,9 @@ void eng_destroy(struct engine *engine);
 /* The node through which messages leave. Without one (`lunode check`) nothing can be sent. */
 void eng_set_node(struct engine *engine, struct dist_node *node);
 
+/* The node that this one belongs to: `&Mod.fun/n` runs there when nothing tells another. */
+bool eng_set_owner(struct engine *engine, const char *name);
+
 /* Makes a handler of each script and compiles it; nothing runs yet, but messages are kept for it.
  * False when a script that the user named by itself does not compile; one found in a folder is
  * logged and marked as failed instead. */
@@ -38,11 +41,13 @@ bool eng_add(struct engine *engine, const struct eng_config *config, struct err 
 /* Lets the scripts run: first their top level, then `init`, then the messages kept so far. */
 void eng_start(struct engine *engine);
 
-/* Runs `terminate(reason)` in every process and ends it. */
-void eng_stop(struct engine *engine, const char *reason);
+/* Asks every process to end: one that is busy with a message is done with it first, and
+ * `terminate` runs. eng_turn must go on until eng_stopped, or until there is no more time. */
+void eng_stop(struct engine *engine);
+bool eng_stopped(const struct engine *engine);
 
-/* Lets processes run for a while (10 ms at the most, once one is done). True when some still could.
- */
+/* Lets processes run for a while: 1 ms, and then until the slice is over. True when some still
+ * could. */
 bool eng_turn(struct engine *engine);
 
 /* What the distribution layer reports. */

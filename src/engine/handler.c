@@ -42,6 +42,18 @@ static bool protect(struct eng_handler *handler, lua_CFunction f, struct err *er
     return false;
 }
 
+/* Whether the table on top has the function itself. [-0, +0, m] */
+static bool has_function(lua_State *L, const char *name) {
+    if (!lua_istable(L, -1)) {
+        return false;
+    }
+    lua_pushstring(L, name);
+    lua_rawget(L, -2);
+    bool has = lua_isfunction(L, -1);
+    lua_pop(L, 1);
+    return has;
+}
+
 /* The metatable of every `self`. [-1, +0, m] */
 static void keep_value(lua_State *L, struct eng_handler *handler) {
     lua_createtable(L, 0, 1);
@@ -49,6 +61,8 @@ static void keep_value(lua_State *L, struct eng_handler *handler) {
     lua_setfield(L, -2, "__index"); /* value, meta */
     handler->meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     handler->is_function = lua_isfunction(L, -1);
+    handler->has_run = has_function(L, "run");
+    handler->has_terminate = has_function(L, "terminate");
     handler->value_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
@@ -58,6 +72,9 @@ void eng_handler_accept(lua_State *L, struct eng_handler *handler) {
                    handler->path, luaL_typename(L, -1));
     }
     keep_value(L, handler);
+    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+        eng_sched_touch(proc); /* those that were spawned before it had loaded */
+    }
 }
 
 /* }==== */
@@ -75,6 +92,7 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
     handler->name = strdup(script->name);
     handler->path = strdup(script->path);
     handler->stop_on_failure = script->stop_on_failure;
+    handler->max_mailbox = script->max_mailbox;
     handler->chunk_ref = LUA_NOREF;
     handler->value_ref = LUA_NOREF;
     handler->meta_ref = LUA_NOREF;
@@ -88,12 +106,10 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
 }
 
 void eng_handler_destroy(struct eng_handler *handler) {
-    if (handler->proc != NULL) {
-        eng_proc_destroy(handler->proc);
+    while (handler->procs != NULL) {
+        eng_proc_destroy(handler->procs);
     }
-    if (handler->L != NULL) {
-        lua_close(handler->L);
-    }
+    eng_vm_destroy(handler->L);
     eng_pool_destroy(handler->pool);
     buf_finish(&handler->failure);
     free(handler->name);
@@ -106,11 +122,12 @@ void eng_handler_destroy(struct eng_handler *handler) {
 /* {==== The registered process ============================================================ */
 
 bool eng_handler_start(struct eng_handler *handler) {
-    handler->proc = eng_proc_create(handler->engine, handler);
+    static const struct eng_start start = {.purpose = ENG_LASTING};
+    handler->proc = eng_proc_create(handler->engine, handler, &start);
     if (handler->proc == NULL) {
         return false;
     }
-    eng_proc_ready(handler->proc);
+    eng_sched_touch(handler->proc);
     return true;
 }
 
@@ -124,26 +141,37 @@ static bool too_often(struct eng_handler *handler) {
     return oldest != 0 && now - oldest < ENG_FAILURE_SPAN_MS;
 }
 
-static void stay_down(struct eng_handler *handler, struct span reason) {
-    handler->failure.len = 0;
-    buf_append(&handler->failure, reason.data, reason.len);
+/* Without the script nothing of it can run. */
+static void end_all(struct eng_handler *handler, struct span reason) {
+    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+        eng_exit(proc, reason);
+    }
+}
+
+static void stay_down(struct eng_handler *handler, struct span reason, const char *why) {
+    log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name, "%s: it stays down", why);
+    eng_reason_copy(&handler->failure, reason);
     if (handler->stop_on_failure) {
         handler->engine->events.failed(handler->engine->user, handler->name);
     }
 }
 
-void eng_handler_failed(struct eng_handler *handler, struct span reason) {
-    struct log *log = handler->engine->log;
+void eng_handler_ended(struct eng_handler *handler, struct span reason) {
+    char often[64];
+    (void)snprintf(often, sizeof often, "failed more than %d times in %d s", ENG_MAX_FAILURES,
+                   ENG_FAILURE_SPAN_MS / 1000);
+    if (handler->engine->stopping) {
+        return;
+    }
     if (handler->value_ref == LUA_NOREF) {
-        log_line(log, LOG_LEVEL_ERROR, handler->name, "the script does not load: it stays down");
-        stay_down(handler, reason);
+        stay_down(handler, reason, "the script does not load");
+        end_all(handler, reason);
+    } else if (eng_reason_is_quiet(reason)) {
+        return; /* as was wished */
     } else if (too_often(handler)) {
-        log_line(log, LOG_LEVEL_ERROR, handler->name,
-                 "failed more than %d times in %d s: it stays down", ENG_MAX_FAILURES,
-                 ENG_FAILURE_SPAN_MS / 1000);
-        stay_down(handler, reason);
+        stay_down(handler, reason, often);
     } else if (!eng_handler_start(handler)) {
-        stay_down(handler, reason);
+        stay_down(handler, reason, "no memory for a process");
     }
 }
 
@@ -159,28 +187,12 @@ struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {
     return handler;
 }
 
-/* `any`, else `main`, else the only one that the node was started with. */
-static struct eng_handler *default_handler(struct engine *engine) {
+struct eng_handler *eng_handler_default(struct engine *engine) {
     struct eng_handler *handler = eng_handler_find(engine, span_str("any"));
     if (handler == NULL) {
         handler = eng_handler_find(engine, span_str("main"));
     }
     return handler == NULL ? engine->only : handler;
-}
-
-struct eng_proc *eng_whereis(struct engine *engine, struct span name, struct span *failure) {
-    *failure = (struct span){0};
-    if (span_equal(name, span_str("net_kernel"))) {
-        return engine->net_kernel;
-    }
-    struct eng_handler *handler = span_equal(name, span_str("any"))
-                                      ? default_handler(engine)
-                                      : eng_handler_find(engine, name);
-    if (handler == NULL) {
-        return NULL;
-    }
-    *failure = buf_span(&handler->failure);
-    return handler->proc;
 }
 
 /* }==== */

@@ -14,15 +14,10 @@ static bool take_alias(struct span tag, struct span *ref) {
     return ext_take(&rest, &head) && ext_is_atom(head, "alias") && ext_take(&rest, ref);
 }
 
-static bool is_ref(struct span term) {
-    return term.len > 0 &&
-           (term.data[0] == EXT_NEWER_REFERENCE || term.data[0] == EXT_NEW_REFERENCE);
-}
-
 /* gen's tags: Ref, [alias | Ref], or [[alias | Ref] | _]. */
 bool eng_tag_ref(struct span tag, struct span *ref, bool *alias) {
     *alias = false;
-    if (is_ref(tag)) {
+    if (ext_is_ref(tag)) {
         *ref = tag;
         return true;
     }
@@ -33,12 +28,13 @@ bool eng_tag_ref(struct span tag, struct span *ref, bool *alias) {
             return false;
         }
     }
-    *alias = take_alias(head, ref) && is_ref(*ref);
+    *alias = take_alias(head, ref) && ext_is_ref(*ref);
     return *alias;
 }
 
-/* Cuts {'$gen_call', {Pid, Tag}, and leaves the request in `body`. */
-static bool take_call(struct span body, struct eng_mail *mail) {
+/* Cuts {Pid, Tag} and leaves the request in `body`. */
+static bool take_call(struct span body, enum eng_mail_kind kind, struct eng_caller *caller,
+                      struct span *request) {
     uint32_t arity;
     struct span pid;
     struct span tag;
@@ -46,25 +42,34 @@ static bool take_call(struct span body, struct eng_mail *mail) {
         !ext_is_pid(pid) || !ext_take(&body, &tag)) {
         return false;
     }
-    mail->caller = (struct eng_caller){ENG_CALL, pid, tag};
-    mail->body = body;
+    *caller = (struct eng_caller){kind, pid, tag};
+    *request = body;
     return true;
 }
 
-/* Calls and casts are tuples whose first element says so; the rest is not looked at yet. */
-static void sort(struct eng_mail *mail) {
-    struct span rest = mail->body;
+/* Calls and casts are tuples whose first element says so; the rest is not looked at yet. Gives the
+ * caller and leaves the request in `body`; without a match both stay as they are. */
+static void sort(struct span *body, struct eng_caller *caller) {
+    struct span rest = *body;
     uint32_t arity;
     struct span head;
     if (!ext_take_tuple(&rest, &arity) || arity < 2 || arity > 3 || !ext_take(&rest, &head)) {
         return;
     }
     if (arity == 3 && ext_is_atom(head, "$gen_call")) {
-        take_call(rest, mail);
+        take_call(rest, ENG_CALL, caller, body);
+    } else if (arity == 3 && ext_is_atom(head, "system")) {
+        take_call(rest, ENG_SYSTEM, caller, body);
     } else if (arity == 2 && ext_is_atom(head, "$gen_cast")) {
-        mail->caller = (struct eng_caller){.kind = ENG_CAST};
-        mail->body = rest;
+        *caller = (struct eng_caller){.kind = ENG_CAST};
+        *body = rest;
     }
+}
+
+enum eng_mail_kind eng_mail_kind(struct span payload) {
+    struct eng_caller caller = {.kind = ENG_INFO};
+    sort(&payload, &caller);
+    return caller.kind;
 }
 
 struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any) {
@@ -77,9 +82,10 @@ struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool t
         memcpy(mail->bytes, sender.data, sender.len);
     }
     memcpy(mail->bytes + sender.len, payload.data, payload.len);
+    mail->size = sizeof *mail + sender.len + payload.len;
     mail->caller.kind = to_any && sender.len > 0 ? ENG_ANY : ENG_INFO;
     mail->caller.pid = span_of(mail->bytes, sender.len);
     mail->body = span_of(mail->bytes + sender.len, payload.len);
-    sort(mail);
+    sort(&mail->body, &mail->caller);
     return mail;
 }

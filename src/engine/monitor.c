@@ -1,23 +1,21 @@
-/* Who is told when a process ends: the BEAM's MONITOR_P, DEMONITOR_P and MONITOR_P_EXIT. */
+/* Who watches this node's processes: MONITOR_P, DEMONITOR_P, and MONITOR_P_EXIT when one ends. */
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
 #include "engine/private.h"
 
-/* To the watcher: the process that it named has ended. */
+/* To the watcher: the process that it named has ended. One whose node has gone knows already. */
 static void send_down(struct engine *engine, struct span target, struct span watcher,
                       struct span ref, struct span reason) {
     struct dist_control control = {
         .op = DIST_MONITOR_P_EXIT, .from = target, .to = watcher, .ref = ref, .reason = reason};
-    struct err err;
-    if (eng_send_begin(engine, &control, (struct span){0}, &err) != NULL) {
-        eng_send_end(engine, &err); /* a watcher whose node has gone knows already */
-    }
+    eng_send_control(engine, &control, (struct span){0});
 }
 
-static struct eng_monitor *copy(struct dist_peer *peer, const struct dist_control *control) {
-    struct span parts[] = {control->from, control->to, control->ref};
+static struct eng_monitor *copy(struct dist_peer *peer, struct span watcher, struct span target,
+                                struct span ref) {
+    struct span parts[] = {watcher, target, ref};
     struct eng_monitor *monitor =
         calloc(1, sizeof *monitor + parts[0].len + parts[1].len + parts[2].len);
     if (monitor == NULL) {
@@ -59,11 +57,20 @@ static struct eng_proc *target_of(struct engine *engine, struct span target, str
     return ext_take_atom(&target, &name, &latin1) ? eng_whereis(engine, name, failure) : NULL;
 }
 
+static void insert(struct eng_proc *proc, struct eng_monitor *monitor) {
+    struct engine *engine = proc->engine;
+    eng_monitor_remove(engine, monitor->ref); /* a reference is used once: the last one counts */
+    monitor->proc = proc;
+    HASH_ADD_KEYPTR(hh, engine->monitors, monitor->ref.data, monitor->ref.len, monitor);
+    DL_APPEND(proc->monitors, monitor);
+}
+
 void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
                      const struct dist_control *control) {
     struct span failure;
     struct eng_proc *proc = target_of(engine, control->to, &failure);
-    struct eng_monitor *monitor = proc == NULL ? NULL : copy(peer, control);
+    struct eng_monitor *monitor =
+        proc == NULL ? NULL : copy(peer, control->from, control->to, control->ref);
     if (monitor == NULL) {
         struct buf reason = {0};
         eng_reason_atom(&reason, proc == NULL ? "noproc" : "system_limit");
@@ -72,10 +79,16 @@ void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
         buf_finish(&reason);
         return;
     }
-    eng_monitor_remove(engine, control->ref); /* a reference is used once: the last one counts */
-    monitor->proc = proc;
-    HASH_ADD_KEYPTR(hh, engine->monitors, monitor->ref.data, monitor->ref.len, monitor);
-    DL_APPEND(proc->monitors, monitor);
+    insert(proc, monitor);
+}
+
+bool eng_monitor_start(struct eng_proc *proc, struct dist_peer *peer, struct span watcher,
+                       struct span ref) {
+    struct eng_monitor *monitor = copy(peer, watcher, buf_span(&proc->pid), ref);
+    if (monitor != NULL) {
+        insert(proc, monitor);
+    }
+    return monitor != NULL;
 }
 
 void eng_monitor_remove(struct engine *engine, struct span ref) {
@@ -85,7 +98,7 @@ void eng_monitor_remove(struct engine *engine, struct span ref) {
     }
 }
 
-void eng_monitors_of_peer(struct engine *engine, struct dist_peer *peer) {
+void eng_monitors_of_peer(struct engine *engine, const struct dist_peer *peer) {
     struct eng_monitor *monitor;
     struct eng_monitor *next;
     HASH_ITER(hh, engine->monitors, monitor, next) {

@@ -9,6 +9,7 @@
 
 #include "base/ext.h"
 #include "engine/engine.h"
+#include "engine/slice.h"
 
 struct eng_handler;
 struct eng_proc;
@@ -16,10 +17,11 @@ struct eng_proc;
 /* {==== mail.c: a message that waits for its process ====================================== */
 
 enum eng_mail_kind {
-    ENG_CALL, /* {'$gen_call', {Pid, Tag}, Request} */
-    ENG_CAST, /* {'$gen_cast', Request} */
-    ENG_ANY,  /* a plain message to the name `any`: answered by {node, value} */
-    ENG_INFO, /* any other message */
+    ENG_CALL,   /* {'$gen_call', {Pid, Tag}, Request} */
+    ENG_SYSTEM, /* {system, {Pid, Tag}, Request}: OTP's sys, answered like a call */
+    ENG_CAST,   /* {'$gen_cast', Request} */
+    ENG_ANY,    /* a plain message to the name `any`: answered by {node, value} */
+    ENG_INFO,   /* any other message */
 };
 
 /* Who is answered, and how. The spans are external terms. */
@@ -32,16 +34,22 @@ struct eng_caller {
 struct eng_from;
 
 struct eng_mail {
-    struct eng_mail *next;
+    struct eng_mail *prev, *next;
     struct eng_caller caller;
     struct span body;      /* the request or message, an external term that was not looked at yet */
     struct eng_from *from; /* the Lua object for the caller, once the script has asked for it */
     int from_ref;          /* keeps it in the registry */
+    uint32_t origin;       /* the atom of the node it came from; 0: this node */
+    uint64_t number;       /* its place in the order of the process's messages */
+    size_t size;           /* bytes that it takes */
     uint8_t bytes[];       /* what the spans point into */
 };
 
 /* Copies and sorts a message. NULL: no memory. */
 struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any);
+
+/* What kind of message the payload is, without a copy. */
+enum eng_mail_kind eng_mail_kind(struct span payload);
 
 /* The reference inside a call's tag; `alias` tells that the tag holds it as an alias. False when
  * there is none. */
@@ -49,29 +57,32 @@ bool eng_tag_ref(struct span tag, struct span *ref, bool *alias);
 
 /* }==== */
 
-/* {==== monitor.c: who is told when a process ends ======================================== */
+/* {==== mailbox.c: the messages that wait for one process ================================= */
 
-struct eng_monitor {
-    struct eng_monitor *prev, *next; /* of the same process */
-    struct eng_proc *proc;
-    struct dist_peer *peer; /* where the watcher lives */
-    struct span watcher;    /* pid */
-    struct span target;     /* as it was named: pid or name */
-    struct span ref;
-    UT_hash_handle hh; /* by ref */
-    uint8_t bytes[];
+struct eng_mailbox {
+    struct eng_mail *first;
+    size_t count;
+    size_t bytes;
+    size_t system;   /* how many of them are OTP's system messages */
+    uint64_t number; /* of the last one that came */
+    uint64_t taken;  /* how many were taken out: tells a walk that its place may be gone */
+    bool told_full;  /* the log has a line about it */
 };
 
-void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
-                     const struct dist_control *control);
-void eng_monitor_remove(struct engine *engine, struct span ref);
-void eng_monitors_of_peer(struct engine *engine, struct dist_peer *peer);
+/* Delivers a message to a process, which owns it from now on, unless its mailbox is full: then the
+ * sender is told. */
+void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail);
 
-/* Tells the watchers of an ended process, or the one whose reference it is. False when no such
- * watcher is known. */
-void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span reason);
-bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span ref,
-                      struct span reason);
+/* Takes a message out; it is the caller's from now on. */
+void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail);
+
+/* The next message for the process's loop; NULL when there is none. While the process is suspended
+ * by `sys`, only system messages count. */
+struct eng_mail *eng_mailbox_next(const struct eng_proc *proc);
+
+/* Frees a message and the Lua object for its caller. */
+void eng_mail_free(struct eng_proc *proc, struct eng_mail *mail);
+void eng_mailbox_clear(struct eng_proc *proc);
 
 /* }==== */
 
@@ -86,6 +97,21 @@ struct buf *eng_send_begin(struct engine *engine, const struct dist_control *con
 bool eng_send_end(struct engine *engine, struct err *err);
 void eng_send_drop(struct engine *engine);
 
+/* Sends a control message without a payload. False when the node is not connected. */
+bool eng_send_control(struct engine *engine, const struct dist_control *control, struct span node);
+
+/* Whether `node` is this one. */
+bool eng_is_local(const struct engine *engine, struct span node);
+
+/* The peer to which the running process has sent too much that is not read yet; NULL when there is
+ * none. */
+struct dist_peer *eng_send_crowded(struct engine *engine);
+
+/* The process goes on when the peer has read enough. */
+void eng_send_block(struct eng_proc *proc, struct dist_peer *peer);
+void eng_send_unblock(struct eng_proc *proc);
+void eng_send_look(struct engine *engine, const struct dist_peer *gone);
+
 /* }==== */
 
 /* {==== reply.c: answers to callers, and the Lua object `from` ============================ */
@@ -99,8 +125,8 @@ struct eng_from {
 
 void eng_from_open(lua_State *L); /* makes its metatable. [-0, +0, m] */
 
-/* Pushes the caller of the message that `proc` handles, or nil when there is none. [-0, +1, m] */
-void eng_from_push(lua_State *L, struct eng_proc *proc);
+/* Pushes the caller of the message, or nil when there is none. [-0, +1, m] */
+void eng_from_push(lua_State *L, struct eng_proc *proc, struct eng_mail *mail);
 
 /* The `from` at `idx`, or an argument error. [-0, +0, v] */
 struct eng_from *eng_from_check(lua_State *L, int idx);
@@ -108,63 +134,274 @@ struct eng_from *eng_from_check(lua_State *L, int idx);
 /* The caller has its answer: it cannot be answered again. */
 void eng_from_done(struct eng_from *from);
 
-/* Answers with the `n` values on top of the stack: none is nil, several are a tuple. Raises when
- * they cannot be sent. [-0, +0, e] */
+/* Appends the `n` values on top of the stack as one term: none is nil, several are a tuple. [-0,
+ * +0, m] */
+bool eng_put_values(lua_State *L, int n, const char *root, struct buf *out, struct err *err);
+
+/* Answers with them. Raises when they cannot be sent. [-0, +0, e] */
 void eng_reply_values(lua_State *L, struct eng_proc *proc, const struct eng_caller *caller, int n,
                       const char *root);
 
 /* Answers with a term that is encoded already. */
 void eng_reply_term(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
                     struct span value);
+void eng_reply_atom(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
+                    const char *name);
 
 /* Tells a caller that there will be no answer: DOWN for a call's reference, {node, {:error,
  * reason}} to a sender to `any`. */
 void eng_reply_failure(struct engine *engine, struct eng_proc *proc,
                        const struct eng_caller *caller, struct span reason);
 
-/* The same to everybody who still waits for the process. */
+/* The same to everybody who still waits for the process and has no monitor to tell him. */
 void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span reason);
+
+/* }==== */
+
+/* {==== monitor.c: who watches this node's processes ====================================== */
+
+struct eng_monitor {
+    struct eng_monitor *prev, *next; /* of the same process */
+    struct eng_proc *proc;
+    struct dist_peer *peer; /* where the watcher lives; NULL: here */
+    struct span watcher;    /* pid */
+    struct span target;     /* as it was named: pid or name */
+    struct span ref;
+    UT_hash_handle hh; /* by ref */
+    uint8_t bytes[];
+};
+
+void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
+                     const struct dist_control *control);
+void eng_monitor_remove(struct engine *engine, struct span ref);
+void eng_monitors_of_peer(struct engine *engine, const struct dist_peer *peer);
+
+/* The same for a process that was just spawned for the watcher. False: no memory. */
+bool eng_monitor_start(struct eng_proc *proc, struct dist_peer *peer, struct span watcher,
+                       struct span ref);
+
+/* Tells the watchers of an ended process, or the one whose reference it is. False when no such
+ * watcher is known. */
+void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span reason);
+bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span ref,
+                      struct span reason);
+
+/* }==== */
+
+/* {==== watch.c: what this node's processes watch, and the answers they wait for ========== */
+
+enum eng_watch_kind {
+    ENG_WATCH_USER,  /* erl.monitor: its end is a message */
+    ENG_WATCH_CALL,  /* erl.call: its end fails the call */
+    ENG_WATCH_SPAWN, /* erl.rpc: its end is the result */
+};
+
+struct eng_watch {
+    struct eng_watch *prev, *next; /* of the same process */
+    struct eng_proc *proc;
+    enum eng_watch_kind kind;
+    struct span target; /* pid or name; empty for a spawn that was not answered yet */
+    struct span node;
+    struct span ref;
+    UT_hash_handle hh; /* by ref */
+    uint8_t bytes[];
+};
+
+/* What the bytes of a reference of this node take at the most. */
+enum { ENG_MAX_REF = 3 + 3 + 4 * 255 + 16 };
+
+/* Makes a reference of this node; that of a call is told from others. False: no memory. */
+bool eng_ref_make(struct engine *engine, bool call, struct buf *out);
+
+/* Starts to watch `target` (a pid, or a name at `node`) under the reference `ref`. When it is not
+ * there, or its node is not connected, that is told at once like any end. False: no memory. */
+bool eng_watch_add(struct eng_proc *proc, enum eng_watch_kind kind, struct span ref,
+                   struct span target, struct span node);
+/* Stops. False when the process has no such watch. */
+bool eng_watch_remove(struct eng_proc *proc, struct span ref);
+void eng_watches_clear(struct eng_proc *proc);
+void eng_watches_of_node(struct engine *engine, struct span node);
+
+/* MONITOR_P_EXIT, SPAWN_REPLY and the reply to a call, as they arrive. The last tells whether the
+ * message was one: an answer to a call that has ended is dropped. */
+void eng_watch_down(struct engine *engine, const struct dist_control *control);
+void eng_watch_spawned(struct engine *engine, const struct dist_control *control);
+bool eng_watch_reply(struct eng_proc *proc, struct span payload);
+
+/* }==== */
+
+/* {==== link.c ============================================================================ */
+
+struct eng_link {
+    struct eng_link *prev, *next; /* of the same process */
+    struct eng_proc *proc;
+    struct span other; /* pid */
+    int32_t unlinking; /* the id of an unlink that was not acknowledged; 0: active */
+    UT_hash_handle hh; /* by key */
+    size_t key_len;
+    uint8_t key[]; /* the process's number and the other's pid */
+};
+
+/* erl.link and erl.unlink. False: no memory. */
+bool eng_link(struct eng_proc *proc, struct span other);
+void eng_unlink(struct eng_proc *proc, struct span other);
+
+/* Marks the process as linked: it was spawned so. False: no memory. */
+bool eng_link_start(struct eng_proc *proc, struct span other);
+
+/* LINK, UNLINK_ID, UNLINK_ID_ACK as they arrive. */
+void eng_link_received(struct engine *engine, const struct dist_control *control);
+void eng_unlink_received(struct engine *engine, const struct dist_control *control);
+void eng_unlink_acknowledged(struct engine *engine, const struct dist_control *control);
+
+/* Removes the link; whether it was active. */
+bool eng_link_break(struct eng_proc *proc, struct span other);
+
+/* The process has ended: those linked to it get an exit signal. */
+void eng_links_fire(struct eng_proc *proc, struct span reason);
+void eng_links_of_node(struct engine *engine, struct span node);
+
+/* }==== */
+
+/* {==== exit.c: exit signals, and how a process ends ====================================== */
+
+/* EXIT and EXIT2 as they arrive. */
+void eng_exit_received(struct engine *engine, const struct dist_control *control);
+
+/* An exit signal goes by the rules of OTP: a trapping process gets a message, `normal` does
+ * nothing, `kill` (by exit/2 alone, not through a link) can't be trapped. */
+void eng_exit_signal(struct eng_proc *proc, struct span from, struct span reason, bool by_link);
+
+/* The process ends by itself: what it does now is given up, and `terminate` runs. */
+void eng_exit_begin(struct eng_proc *proc, struct span reason);
+
+/* Ends it without more ado. Nothing of it runs any more, but it is gone only after eng_exit_all:
+ * one end can cause any number of others, which must not nest. */
+void eng_exit(struct eng_proc *proc, struct span reason);
+
+/* Buries the processes that have ended: everybody who waits or watches is told the reason. */
+void eng_exit_all(struct engine *engine);
+
+/* Whether the message is {'EXIT', Parent, Reason}: a process ends then as a GenServer does. */
+bool eng_exit_of_parent(const struct eng_proc *proc, const struct eng_mail *mail,
+                        struct span *reason);
 
 /* }==== */
 
 /* {==== process.c ========================================================================= */
 
-struct eng_proc {
-    struct engine *engine;
-    struct eng_handler *handler; /* NULL for a process that is part of the node */
-    uint32_t id;
-    struct buf pid;     /* its pid as an external term */
-    int self_ref;       /* `self` in the VM's registry */
-    bool booting_chunk; /* the script's top level runs */
-    bool booted;        /* `init` is done: messages may run */
-    bool ready;         /* stands in the run queue */
-    lua_State *co;      /* borrowed while something runs */
-    int co_ref;
-    struct eng_mail *current; /* the message that runs */
-    struct eng_mail *first, *last;
-    struct eng_monitor *monitors;
-    struct eng_from *owed; /* callers whose answer was deferred */
-    struct eng_proc *next_ready;
-    UT_hash_handle hh; /* by id */
+/* What a process is for. */
+enum eng_purpose {
+    ENG_LASTING, /* init(...), then a message loop, or run() */
+    ENG_ONCE,    /* runs one function of its handler, then ends */
+    ENG_CLOSURE, /* runs one Lua function of the script, then ends */
 };
 
-struct eng_proc *eng_proc_create(struct engine *engine, struct eng_handler *handler);
+struct eng_start {
+    enum eng_purpose purpose;
+    struct span function; /* of ENG_ONCE: its name */
+    uint32_t count;       /* of arguments */
+    struct span args;     /* them, one term behind the other */
+    int closure;          /* of ENG_CLOSURE: the registry's table {function, arguments...} */
+    struct span parent;   /* pid of who started it; may be empty */
+    struct span result;   /* erpc's reference: the process ends with {result, return, value} */
+    uint8_t bytes[];      /* what the spans of the process's own copy point into */
+};
+
+enum eng_stage {
+    ENG_STARTING,
+    ENG_LIVING,
+    ENG_ENDING, /* `terminate` is to run, or runs; `reason` is known */
+};
+
+/* What the process's coroutine is busy with. */
+enum eng_job { ENG_IDLE, ENG_BOOT, ENG_RUN, ENG_MESSAGE, ENG_TERMINATE };
+
+/* What it waits for meanwhile. */
+enum eng_wait {
+    ENG_WAIT_NONE,
+    ENG_WAIT_MAIL,
+    ENG_WAIT_ANSWER,
+    ENG_WAIT_TIME,
+    ENG_WAIT_EXIT, /* for nothing: its end has begun */
+};
+
+/* How a call out ended. */
+enum eng_outcome { ENG_PENDING, ENG_REPLIED, ENG_FAILED };
+
+struct eng_timer;
+
+struct eng_proc {
+    struct engine *engine;
+    struct eng_handler *handler;                           /* NULL: part of the node */
+    void (*service)(struct eng_proc *, struct eng_mail *); /* then it does this */
+    uint64_t id;
+    struct buf pid; /* its pid as an external term */
+    struct eng_start *start;
+    enum eng_stage stage;
+    enum eng_job job;
+    enum eng_wait wait;
+    bool queued;  /* stands in its handler's run queue */
+    bool loading; /* runs the script's top level */
+    bool trap_exit;
+    bool suspended; /* by sys */
+    bool leaving;   /* ends when its job is done */
+    bool killed;    /* has ended, with `reason` */
+    bool logged;    /* the log knows why */
+    bool timed_out; /* its wait has */
+    int self_ref;   /* `self` in the VM's registry */
+    int co_ref;
+    lua_State *co;            /* borrowed while a job lasts */
+    struct buf reason;        /* why it ends */
+    struct eng_mail *current; /* the message that runs */
+    struct eng_mail *serving; /* a system message that erl.receive has come upon */
+    struct eng_mailbox mailbox;
+    struct eng_monitor *monitors;
+    struct eng_watch *watches;
+    struct eng_link *links;
+    struct eng_name *names;
+    struct eng_from *owed;   /* callers whose answer was deferred */
+    struct eng_timer *timer; /* of its wait */
+    struct eng_watch *call;  /* what it waits for an answer to */
+    enum eng_outcome outcome;
+    struct buf answer;            /* the reply, or why there is none */
+    struct dist_peer *blocked_on; /* it has sent too much to this one */
+    struct eng_proc *prev_blocked, *next_blocked;
+    struct eng_proc *prev, *next;             /* of the same handler */
+    struct eng_proc *prev_ready, *next_ready; /* in the run queue, or of those to be buried */
+    UT_hash_handle hh;                        /* by id */
+};
+
+/* Makes a process; `start` is copied. It runs when its handler has loaded. */
+struct eng_proc *eng_proc_create(struct engine *engine, struct eng_handler *handler,
+                                 const struct eng_start *start);
+
+/* Makes one that is part of the node, and does `service` with each message. */
+struct eng_proc *eng_proc_service(struct engine *engine,
+                                  void (*service)(struct eng_proc *, struct eng_mail *));
 void eng_proc_destroy(struct eng_proc *proc);
 
-/* Queues a message, which the process owns from now on, and the process to run. */
-void eng_proc_deliver(struct eng_proc *proc, struct eng_mail *mail);
-void eng_proc_ready(struct eng_proc *proc);
-
-/* Lets it go on: with its start, or with its next message. */
-void eng_proc_run(struct eng_proc *proc);
-
-/* Ends it: everybody who waits or watches is told the reason, an external term. */
-void eng_proc_end(struct eng_proc *proc, struct span reason);
-
-/* Runs `terminate(reason)` if the handler has one. */
-void eng_proc_terminate(struct eng_proc *proc, struct span reason);
+/* Gives up what the process is doing, without a trace; `tidy` lets __close run. */
+void eng_proc_abandon(struct eng_proc *proc, bool tidy);
 
 struct eng_proc *eng_proc_of_pid(struct engine *engine, struct span pid);
+
+/* }==== */
+
+/* {==== scheduler.c: whose turn it is ===================================================== */
+
+/* Puts the process into the run queue if there is something that it can do now. To be called after
+ * anything that may have changed this. */
+void eng_sched_touch(struct eng_proc *proc);
+void eng_sched_leave(struct eng_proc *proc);
+
+/* The process waits for `wait`, at most `ms`; negative: without limit. False: no memory. */
+bool eng_sched_wait(struct eng_proc *proc, enum eng_wait wait, double ms);
+/* The wait is over. */
+void eng_sched_wake(struct eng_proc *proc);
+
+/* Runs the process whose turn it is for a slice. False when there is none. */
+bool eng_sched_step(struct engine *engine);
 
 /* }==== */
 
@@ -172,8 +409,73 @@ struct eng_proc *eng_proc_of_pid(struct engine *engine, struct span pid);
 
 /* Each takes the process as a light userdata and runs in a coroutine. [-1, +0, e] */
 int eng_run_boot(lua_State *L);
+int eng_run_run(lua_State *L);
 int eng_run_message(lua_State *L);
-int eng_run_terminate(lua_State *L); /* with the reason, a span, as a second light userdata */
+int eng_run_terminate(lua_State *L);
+
+void eng_push_self(lua_State *L, struct eng_proc *proc); /* [-0, +1, m] */
+
+/* }==== */
+
+/* {==== system.c: OTP's system messages =================================================== */
+
+/* Serves proc->current, or the message that is its second argument. Runs in the process's
+ * coroutine, with both as light userdata. [-2, +0, e] */
+int eng_run_system(lua_State *L);
+
+/* }==== */
+
+/* {==== spawn.c: processes on request ===================================================== */
+
+void eng_spawn_requested(struct engine *engine, struct dist_peer *peer,
+                         const struct dist_control *control, struct span payload);
+
+/* Replaces `out` by what a process that cannot start ends with: {reason, [{M, F, Args, []}]}, and
+ * to erpc {result, error, reason, [{M, F, Args, []}]}. */
+void eng_spawn_error(struct buf *out, struct span module, const struct eng_start *start,
+                     struct span reason);
+
+/* Replaces `out` by erpc's result: {result, kind, value}, with a stack behind it for an error. */
+void eng_erpc_result(struct buf *out, const struct eng_proc *proc, const char *kind,
+                     struct span value);
+
+/* }==== */
+
+/* {==== timer.c =========================================================================== */
+
+/* Calls `fire` once, after `ms`, on the loop's thread. It is freed before. NULL: no memory. */
+struct eng_timer *eng_timer_start(struct engine *engine, double ms, void (*fire)(void *user),
+                                  void *user);
+void eng_timer_cancel(struct eng_timer *timer);       /* NULL is fine */
+double eng_timer_left(const struct eng_timer *timer); /* ms */
+
+/* erl.send_after: keeps the message and sends it later. Pushes nothing. False: no memory. */
+struct eng_alarm;
+bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
+                     const struct dist_control *control, struct span node, struct span payload);
+/* The ms that were left; negative when there is no such one. */
+double eng_alarm_cancel(struct engine *engine, struct span ref);
+void eng_alarms_clear(struct engine *engine);
+
+/* }==== */
+
+/* {==== names.c =========================================================================== */
+
+struct eng_name {
+    struct eng_name *prev, *next; /* of the same process */
+    struct eng_proc *proc;
+    UT_hash_handle hh;
+    size_t len;
+    char text[];
+};
+
+/* The process of that name; `any` is the default handler's. NULL when there is none; then `failure`
+ * is the reason when it is a handler that failed. */
+struct eng_proc *eng_whereis(struct engine *engine, struct span name, struct span *failure);
+
+/* Gives a process one more name. */
+bool eng_name_register(struct eng_proc *proc, struct span name, struct err *err);
+void eng_names_clear(struct eng_proc *proc);
 
 /* }==== */
 
@@ -186,14 +488,20 @@ struct eng_handler {
     char *name;
     char *path;
     bool stop_on_failure;
+    size_t max_mailbox;
     lua_State *L;          /* its VM */
     struct eng_pool *pool; /* coroutines to borrow */
     bool is_function;      /* the script returned one function */
-    int chunk_ref;         /* the compiled script */
-    int value_ref;         /* what it returned: a table or a function; LUA_NOREF before */
-    int meta_ref;          /* the metatable of every `self` */
-    struct eng_proc *proc; /* the registered process; NULL while it is down */
-    struct buf failure;    /* why it is down, an external term; empty when it never was */
+    bool has_run;          /* its table has the function */
+    bool has_terminate;
+    int chunk_ref;          /* the compiled script */
+    int value_ref;          /* what it returned: a table or a function; LUA_NOREF before */
+    int meta_ref;           /* the metatable of every `self` */
+    struct eng_proc *proc;  /* the registered process; NULL while it is down */
+    struct eng_proc *procs; /* all of them */
+    struct eng_proc *ready; /* those that can run, in order */
+    struct eng_handler *prev_ready, *next_ready; /* handlers that have such */
+    struct buf failure; /* why it is down, an external term; empty when it never was */
     uint64_t failures[ENG_MAX_FAILURES]; /* when it failed last, ms of the loop's clock */
     struct eng_handler *next;
 };
@@ -206,13 +514,14 @@ void eng_handler_destroy(struct eng_handler *handler);
 /* Starts its registered process, which boots when it first runs. */
 bool eng_handler_start(struct eng_handler *handler);
 
-/* Its process failed: start it again, unless it fails too often or cannot even load. */
-void eng_handler_failed(struct eng_handler *handler, struct span reason);
+/* Its registered process has ended: start it again if it failed, unless it fails too often or
+ * cannot even load. */
+void eng_handler_ended(struct eng_handler *handler, struct span reason);
 
-/* The registered process of that name; `any` is the default handler's. NULL when there is none;
- * then `failure` is the reason when the handler is known. */
-struct eng_proc *eng_whereis(struct engine *engine, struct span name, struct span *failure);
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name);
+
+/* `any`, else `main`, else the only one that the node was started with. */
+struct eng_handler *eng_handler_default(struct engine *engine);
 
 /* Checks what the script returned (on top), and keeps it. Raises an error otherwise. [-1, +0, e] */
 void eng_handler_accept(lua_State *L, struct eng_handler *handler);
@@ -221,7 +530,14 @@ void eng_handler_accept(lua_State *L, struct eng_handler *handler);
 
 /* {==== vm.c: Lua states and their coroutines ============================================= */
 
+/* What a VM's allocator carries: see eng_slice_of. */
+struct eng_vm {
+    struct eng_slice *slice;
+    struct eng_handler *handler;
+};
+
 bool eng_vm_create(lua_State **L, struct eng_handler *handler, struct err *err);
+void eng_vm_destroy(lua_State *L);
 lua_State *eng_pool_borrow(struct eng_handler *handler, int *ref);
 void eng_pool_return(struct eng_handler *handler, lua_State *co, int ref);
 void eng_pool_destroy(struct eng_pool *pool);
@@ -231,13 +547,52 @@ struct eng_handler *eng_handler_of(lua_State *L);
 
 /* }==== */
 
-/* {==== erl.c: the module `erl` =========================================================== */
+/* {==== erl.c: the module `erl`, and what its functions share ============================= */
 
 /* Whether the value at `idx` is erl.noreply. [-0, +0, -] */
 bool eng_is_noreply(lua_State *L, int idx);
 
 /* Adds erl's functions to the table on top. [-0, +0, m] */
 void eng_erl_open(lua_State *L);
+
+/* The process whose function runs; raises where none does. [-0, +0, e] */
+struct eng_proc *eng_running(lua_State *L, const char *function);
+
+/* Raises unless the process can wait here. [-0, +0, e] */
+struct eng_proc *eng_may_wait(lua_State *L, const char *function);
+
+/* Where a message goes: a pid, a name of this node, or {name, node}. */
+struct eng_dest {
+    struct span to;
+    struct span node; /* the name's */
+    bool is_name;
+    uint8_t bytes[4 * 255 + 3]; /* an atom has 255 characters at the most */
+};
+
+/* Reads the argument at `idx`, or raises. [-0, +0, e] */
+void eng_dest_check(lua_State *L, int idx, const char *function, struct eng_dest *dest);
+struct dist_control eng_dest_control(const struct eng_dest *dest, const struct eng_proc *from);
+
+/* }==== */
+
+/* {==== wait.c, call.c, signals.c: more of `erl` ========================================== */
+
+extern const luaL_Reg eng_wait_functions[];
+extern const luaL_Reg eng_call_functions[];
+extern const luaL_Reg eng_signal_functions[];
+
+/* A fun called as a function: fun(...) [-n, +1, e] */
+int eng_call_fun(lua_State *L);
+
+/* The milliseconds at `idx`, 0 at least; -1 when there is no limit. [-0, +0, e] */
+double eng_check_ms(lua_State *L, int idx, double otherwise);
+
+/* Gives up the turn of a process whose end has begun. [-0, +0, e] */
+int eng_leave(lua_State *L, struct eng_proc *proc);
+
+/* Lets the process wait, at most `ms` (negative: without limit), and go on in `k`. [-0, +0, e] */
+int eng_wait(lua_State *L, struct eng_proc *proc, enum eng_wait wait, double ms,
+             lua_KContext context, lua_KFunction k);
 
 /* }==== */
 
@@ -248,24 +603,32 @@ void eng_output_open(lua_State *L);
 
 /* }==== */
 
-/* {==== coroutines.c ====================================================================== */
-
-/* Replaces what a process must not see of its own coroutine. [-0, +0, m] */
-void eng_coroutines_open(lua_State *L);
-
-/* }==== */
-
 /* {==== reason.c: exit reasons as external terms ========================================== */
 
-/* Replaces `out`. Without memory the reason is the atom `system_limit`. */
+/* Each replaces `out`. Without memory the reason is the atom `system_limit`. */
 void eng_reason_atom(struct buf *out, const char *name);
 void eng_reason_undef(struct buf *out, struct span body);
 void eng_reason_text(struct buf *out, const char *kind, struct span text); /* {kind, "text"} */
 void eng_reason_lua_error(struct buf *out, const char *message);           /* without a traceback */
+void eng_reason_limit(struct buf *out, const char *kind, size_t max, size_t used);
+void eng_reason_copy(struct buf *out, struct span reason);
 
 /* {:lua_error, value, traceback} from the error value on top of `co`, which stays. `text` gets the
  * message and the traceback for the log. [-0, +0, -] on both */
 void eng_reason_error(struct buf *out, struct buf *text, lua_State *L, lua_State *co);
+
+/* The reason in words, for the log. */
+void eng_reason_tell(struct buf *text, lua_State *L, struct span reason);
+
+/* Whether it is normal, shutdown or {shutdown, _}: no failure. */
+bool eng_reason_is_quiet(struct span reason);
+
+/* }==== */
+
+/* {==== services.c: the processes that are part of the node =============================== */
+
+bool eng_services_start(struct engine *engine);
+void eng_services_stop(struct engine *engine);
 
 /* }==== */
 
@@ -278,24 +641,44 @@ struct engine {
     void *user;
     struct dist_node *node;
     struct term_atoms *atoms;
+    struct eng_slice slice;
     struct eng_handler *handlers;
     size_t handler_count;
-    struct eng_handler *only; /* the one handler the node was started with */
+    struct eng_handler *only;  /* the one handler the node was started with */
+    struct eng_handler *ready; /* those with a process that can run, in order */
     struct eng_proc *net_kernel;
+    struct eng_proc *printer;     /* the group leader of what this node runs elsewhere */
     struct eng_proc *procs;       /* uthash */
     struct eng_monitor *monitors; /* uthash */
-    struct eng_proc *ready_first, *ready_last;
+    struct eng_watch *watches;    /* uthash */
+    struct eng_link *links;       /* uthash */
+    struct eng_name *names;       /* uthash */
+    struct eng_alarm *alarms;     /* uthash */
+    struct eng_proc *blocked;     /* those that wait for a peer to read */
+    struct eng_proc *dying;       /* those to be buried */
     struct eng_proc *running;
     struct dist_peer *out_peer; /* of the open message; NULL: a local one, or none */
+    struct dist_peer *crowded;  /* what the running process has sent too much to */
     struct dist_control out_control;
-    struct buf out_local; /* a local message on its way */
-    uint32_t last_id;
+    struct buf out_local;                /* a local message on its way */
+    struct buf scratch;                  /* a term on its way to somewhere */
+    const struct dist_peer *origin_peer; /* the peer of the last message, */
+    uint32_t origin;                     /* and its node's atom */
+    struct buf owner;                    /* the name of the node it belongs to */
+    uint64_t last_id;
+    uint64_t last_ref;
+    int32_t last_unlink;
     bool started;
+    bool stopping;
 };
 
-const char *eng_node_name(const struct engine *engine);
+struct span eng_node_name(const struct engine *engine);
 
-/* Hands a message to the process it is for. `peer` is NULL for a message from this node. */
+/* }==== */
+
+/* {==== route.c: where an incoming message goes =========================================== */
+
+/* `peer` is NULL for a message from this node. */
 void eng_route(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
                struct span payload);
 

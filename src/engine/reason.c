@@ -49,6 +49,65 @@ void eng_reason_undef(struct buf *out, struct span body) {
     }
 }
 
+void eng_reason_limit(struct buf *out, const char *kind, size_t max, size_t used) {
+    int32_t numbers[] = {(int32_t)(max < INT32_MAX ? max : INT32_MAX),
+                         (int32_t)(used < INT32_MAX ? used : INT32_MAX)};
+    start(out);
+    if (!ext_put_tuple(out, 4) || !ext_put_atom(out, span_str("limit")) ||
+        !ext_put_atom(out, span_str(kind)) || !ext_put_int(out, numbers[0]) ||
+        !ext_put_int(out, numbers[1])) {
+        give_up(out);
+    }
+}
+
+void eng_reason_copy(struct buf *out, struct span reason) {
+    start(out);
+    if (!buf_append(out, reason.data, reason.len)) {
+        give_up(out);
+    }
+}
+
+bool eng_reason_is_quiet(struct span reason) {
+    struct span head;
+    uint32_t arity;
+    if (ext_take_tuple(&reason, &arity)) {
+        return arity == 2 && ext_take(&reason, &head) && ext_is_atom(head, "shutdown");
+    }
+    return ext_is_atom(reason, "normal") || ext_is_atom(reason, "shutdown");
+}
+
+/* {==== In words ========================================================================== */
+
+struct words {
+    struct span reason;
+    struct buf *text;
+};
+
+/* Runs protected. Expects the words as a light userdata. [-1, +0, e] */
+static int tell(lua_State *L) {
+    struct words *words = lua_touserdata(L, 1);
+    struct err err;
+    size_t len;
+    if (!term_decode(L, &words->reason, &err)) {
+        return luaL_error(L, "%s", err.text);
+    }
+    const char *text = luaL_tolstring(L, -1, &len);
+    buf_append(words->text, text, len);
+    return 0;
+}
+
+void eng_reason_tell(struct buf *text, lua_State *L, struct span reason) {
+    struct words words = {reason, text};
+    lua_pushcfunction(L, tell);
+    lua_pushlightuserdata(L, &words);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+        buf_append(text, "a reason that cannot be shown", 29);
+        lua_pop(L, 1);
+    }
+}
+
+/* }==== */
+
 /* {==== Errors that Lua raised ============================================================ */
 
 struct error_parts {

@@ -7,12 +7,16 @@ static const char from_name[] = "from";
 
 /* {==== The answer itself ================================================================= */
 
+static bool is_call(const struct eng_caller *caller) {
+    return caller->kind == ENG_CALL || caller->kind == ENG_SYSTEM;
+}
+
 /* How to address the caller: an alias is dropped by the BEAM when the caller has given up. */
 static struct dist_control address(const struct eng_proc *proc, const struct eng_caller *caller) {
     struct dist_control control = {.op = DIST_SEND, .to = caller->pid};
     struct span ref;
     bool alias;
-    if (caller->kind == ENG_CALL && eng_tag_ref(caller->tag, &ref, &alias) && alias) {
+    if (is_call(caller) && eng_tag_ref(caller->tag, &ref, &alias) && alias) {
         control =
             (struct dist_control){.op = DIST_ALIAS_SEND, .from = buf_span(&proc->pid), .ref = ref};
     }
@@ -24,10 +28,10 @@ static bool put_head(struct engine *engine, const struct eng_caller *caller, str
     if (!ext_put_tuple(out, 2)) {
         return false;
     }
-    if (caller->kind == ENG_CALL) {
+    if (is_call(caller)) {
         return buf_append(out, caller->tag.data, caller->tag.len);
     }
-    return ext_put_atom(out, span_str(eng_node_name(engine)));
+    return ext_put_atom(out, eng_node_name(engine));
 }
 
 static struct buf *begin(struct engine *engine, struct eng_proc *proc,
@@ -42,8 +46,7 @@ static struct buf *begin(struct engine *engine, struct eng_proc *proc,
     return out;
 }
 
-/* The `n` topmost values as one term. [-0, +0, m] */
-static bool put_values(lua_State *L, int n, const char *root, struct buf *out, struct err *err) {
+bool eng_put_values(lua_State *L, int n, const char *root, struct buf *out, struct err *err) {
     if (n == 0) {
         return ext_put_atom(out, span_str("nil")) || err_set(err, "no memory for a reply");
     }
@@ -71,7 +74,7 @@ void eng_reply_values(lua_State *L, struct eng_proc *proc, const struct eng_call
     if (out == NULL) {
         return; /* the caller's node has gone: nobody waits any more */
     }
-    if (!put_values(L, n, root, out, &err)) {
+    if (!eng_put_values(L, n, root, out, &err)) {
         eng_send_drop(engine);
         luaL_error(L, "%s", err.text);
     }
@@ -92,6 +95,14 @@ void eng_reply_term(struct engine *engine, struct eng_proc *proc, const struct e
         return;
     }
     eng_send_end(engine, &err);
+}
+
+void eng_reply_atom(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
+                    const char *name) {
+    struct buf value = {0};
+    eng_reason_atom(&value, name);
+    eng_reply_term(engine, proc, caller, buf_span(&value));
+    buf_finish(&value);
 }
 
 void eng_from_done(struct eng_from *from) {
@@ -121,8 +132,8 @@ void eng_reply_failure(struct engine *engine, struct eng_proc *proc,
     bool alias;
     if (caller->kind == ENG_ANY) {
         reply_error(engine, proc, caller, reason);
-    } else if (caller->kind == ENG_CALL && !(eng_tag_ref(caller->tag, &ref, &alias) &&
-                                             eng_monitor_fire(engine, proc, ref, reason))) {
+    } else if (is_call(caller) && !(eng_tag_ref(caller->tag, &ref, &alias) &&
+                                    eng_monitor_fire(engine, proc, ref, reason))) {
         log_line(engine->log, LOG_LEVEL_WARNING, proc->handler ? proc->handler->name : "lunode",
                  "a caller that does not monitor this process waits in vain: its call failed");
     }
@@ -141,7 +152,7 @@ void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span 
         proc->current->caller.kind == ENG_ANY) {
         eng_reply_failure(engine, proc, &proc->current->caller, reason);
     }
-    for (struct eng_mail *mail = proc->first; mail != NULL; mail = mail->next) {
+    for (struct eng_mail *mail = proc->mailbox.first; mail != NULL; mail = mail->next) {
         if (mail->caller.kind == ENG_ANY) {
             eng_reply_failure(engine, proc, &mail->caller, reason);
         }
@@ -193,8 +204,7 @@ static struct eng_from *new_from(lua_State *L, struct eng_proc *proc,
     return from;
 }
 
-void eng_from_push(lua_State *L, struct eng_proc *proc) {
-    struct eng_mail *mail = proc->current;
+void eng_from_push(lua_State *L, struct eng_proc *proc, struct eng_mail *mail) {
     if (mail == NULL || (mail->caller.kind != ENG_CALL && mail->caller.kind != ENG_ANY)) {
         lua_pushnil(L);
         return;

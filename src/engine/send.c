@@ -1,5 +1,16 @@
 /* Messages on their way out: to a peer, or to a process of this node. */
+#include <utlist.h>
+
 #include "engine/private.h"
+
+/* A process that sends to a peer for which more than this waits goes on when half is read. */
+enum { CROWDED = 8 << 20 };
+
+/* {==== Sending =========================================================================== */
+
+bool eng_is_local(const struct engine *engine, struct span node) {
+    return span_equal(node, eng_node_name(engine));
+}
 
 static struct span destination(const struct dist_control *control, struct span node) {
     if (node.len > 0) {
@@ -10,7 +21,7 @@ static struct span destination(const struct dist_control *control, struct span n
 
 /* Where the payload goes: behind the control message of a frame, or into a buffer of our own. */
 static struct buf *open_out(struct engine *engine, struct span node, struct err *err) {
-    if (span_equal(node, span_str(eng_node_name(engine)))) {
+    if (eng_is_local(engine, node)) {
         engine->out_peer = NULL;
         engine->out_local.len = 0;
         return &engine->out_local;
@@ -29,7 +40,8 @@ static struct buf *open_out(struct engine *engine, struct span node, struct err 
 }
 
 static bool has_payload(enum dist_op op) {
-    return op == DIST_SEND || op == DIST_REG_SEND || op == DIST_ALIAS_SEND;
+    return op == DIST_SEND || op == DIST_REG_SEND || op == DIST_ALIAS_SEND ||
+           op == DIST_SPAWN_REQUEST;
 }
 
 struct buf *eng_send_begin(struct engine *engine, const struct dist_control *control,
@@ -61,6 +73,9 @@ bool eng_send_end(struct engine *engine, struct err *err) {
         deliver_local(engine);
         return true;
     }
+    if (dist_peer_waiting(peer) > CROWDED) {
+        engine->crowded = peer;
+    }
     return dist_frame_end(peer, err);
 }
 
@@ -71,3 +86,44 @@ void eng_send_drop(struct engine *engine) {
     }
     engine->out_local.len = 0;
 }
+
+bool eng_send_control(struct engine *engine, const struct dist_control *control, struct span node) {
+    struct err err;
+    return eng_send_begin(engine, control, node, &err) != NULL && eng_send_end(engine, &err);
+}
+
+/* }==== */
+
+/* {==== Peers that do not read ============================================================ */
+
+struct dist_peer *eng_send_crowded(struct engine *engine) {
+    struct dist_peer *peer = engine->crowded;
+    engine->crowded = NULL;
+    return peer;
+}
+
+void eng_send_block(struct eng_proc *proc, struct dist_peer *peer) {
+    proc->blocked_on = peer;
+    DL_APPEND2(proc->engine->blocked, proc, prev_blocked, next_blocked);
+}
+
+void eng_send_unblock(struct eng_proc *proc) {
+    if (proc->blocked_on == NULL) {
+        return;
+    }
+    proc->blocked_on = NULL;
+    DL_DELETE2(proc->engine->blocked, proc, prev_blocked, next_blocked);
+    eng_sched_touch(proc);
+}
+
+void eng_send_look(struct engine *engine, const struct dist_peer *gone) {
+    struct eng_proc *proc;
+    struct eng_proc *next;
+    DL_FOREACH_SAFE2(engine->blocked, proc, next, next_blocked) {
+        if (proc->blocked_on == gone || dist_peer_waiting(proc->blocked_on) < CROWDED / 2) {
+            eng_send_unblock(proc);
+        }
+    }
+}
+
+/* }==== */

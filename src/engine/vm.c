@@ -15,14 +15,29 @@ struct eng_pool {
     } idle[POOL_SIZE];
 };
 
-static const char handler_key;
+/* {==== The allocator ===================================================================== */
+
+static void *allocate(void *user, void *block, size_t old, size_t size) {
+    (void)user;
+    (void)old;
+    if (size == 0) {
+        free(block);
+        return NULL;
+    }
+    return realloc(block, size);
+}
+
+static struct eng_vm *vm_of(lua_State *L) {
+    void *vm;
+    lua_getallocf(L, &vm);
+    return vm;
+}
 
 struct eng_handler *eng_handler_of(lua_State *L) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
-    struct eng_handler *handler = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    return handler;
+    return vm_of(L)->handler;
 }
+
+/* }==== */
 
 /* {==== A new state ======================================================================= */
 
@@ -51,6 +66,7 @@ static int load_term(lua_State *L) {
 /* The types go into the table `erl`; `atom` and `ipairs` are globals too. [-0, +0, m] */
 static void open_erl(lua_State *L, struct eng_handler *handler) {
     term_open(L, handler->engine->atoms);
+    term_set_fun_call(L, eng_call_fun);
     lua_getfield(L, -1, "atom");
     lua_setglobal(L, "atom");
     lua_getfield(L, -1, "ipairs");
@@ -71,8 +87,6 @@ static void open_erl(lua_State *L, struct eng_handler *handler) {
 /* Runs protected. Expects the handler as a light userdata. [-1, +0, m] */
 static int open_state(lua_State *L) {
     struct eng_handler *handler = lua_touserdata(L, 1);
-    lua_pushvalue(L, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
     luaL_openlibs(L);
     eng_from_open(L);
     open_erl(L, handler);
@@ -81,8 +95,31 @@ static int open_state(lua_State *L) {
     return 0;
 }
 
+/* As in luaL_newstate: an error outside any protected call ends the process. There is none. */
+static int on_panic(lua_State *L) {
+    const char *why = lua_tostring(L, -1);
+    (void)fprintf(stderr, "lunode: an error outside any function: %s\n", why ? why : "no text");
+    return 0;
+}
+
+static lua_State *new_state(struct eng_handler *handler) {
+    struct eng_vm *vm = malloc(sizeof *vm);
+    if (vm == NULL) {
+        return NULL;
+    }
+    *vm = (struct eng_vm){&handler->engine->slice, handler};
+    lua_State *L = lua_newstate(allocate, vm);
+    if (L == NULL) {
+        free(vm);
+        return NULL;
+    }
+    lua_atpanic(L, on_panic);
+    *(void **)lua_getextraspace(L) = NULL;
+    return L;
+}
+
 bool eng_vm_create(lua_State **out, struct eng_handler *handler, struct err *err) {
-    lua_State *L = luaL_newstate();
+    lua_State *L = new_state(handler);
     handler->pool = calloc(1, sizeof *handler->pool);
     *out = L;
     if (L == NULL || handler->pool == NULL) {
@@ -96,6 +133,14 @@ bool eng_vm_create(lua_State **out, struct eng_handler *handler, struct err *err
         return false;
     }
     return true;
+}
+
+void eng_vm_destroy(lua_State *L) {
+    if (L != NULL) {
+        struct eng_vm *vm = vm_of(L);
+        lua_close(L);
+        free(vm);
+    }
 }
 
 /* }==== */

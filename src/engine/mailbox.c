@@ -1,0 +1,90 @@
+/* The messages that wait for one process, in the order in which they came, and their bound. */
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "engine/private.h"
+
+/* Beside the number of messages that a handler allows. */
+enum { MAX_BYTES = 1 << 30 };
+
+/* {==== A full mailbox ==================================================================== */
+
+static void refuse(struct eng_proc *proc, struct eng_mail *mail, const char *kind, size_t max,
+                   size_t used) {
+    struct buf reason = {0};
+    eng_reason_limit(&reason, kind, max, used);
+    if (mail->caller.kind == ENG_CALL || mail->caller.kind == ENG_ANY) {
+        eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&reason));
+    } else if (!proc->mailbox.told_full) {
+        proc->mailbox.told_full = true;
+        log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name,
+                 "%zu messages wait and the limit is %zu: what comes now is dropped",
+                 proc->mailbox.count, proc->handler->max_mailbox);
+    }
+    buf_finish(&reason);
+    eng_mail_free(proc, mail);
+}
+
+/* }==== */
+
+void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail) {
+    struct eng_mailbox *box = &proc->mailbox;
+    bool is_system = mail->caller.kind == ENG_SYSTEM;
+    if (!is_system && box->count >= proc->handler->max_mailbox) {
+        refuse(proc, mail, "mailbox", proc->handler->max_mailbox, box->count);
+        return;
+    }
+    if (box->bytes > MAX_BYTES) {
+        refuse(proc, mail, "mailbox_bytes", MAX_BYTES, box->bytes);
+        return;
+    }
+    mail->number = ++box->number;
+    DL_APPEND(box->first, mail);
+    box->count++;
+    box->bytes += mail->size;
+    box->system += is_system;
+    if (proc->wait == ENG_WAIT_MAIL) {
+        eng_sched_wake(proc);
+    } else {
+        eng_sched_touch(proc);
+    }
+}
+
+void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail) {
+    struct eng_mailbox *box = &proc->mailbox;
+    DL_DELETE(box->first, mail);
+    box->count--;
+    box->bytes -= mail->size;
+    box->system -= mail->caller.kind == ENG_SYSTEM;
+    box->taken++;
+    box->told_full = box->told_full && box->count > 0;
+}
+
+struct eng_mail *eng_mailbox_next(const struct eng_proc *proc) {
+    struct eng_mail *mail = proc->mailbox.first;
+    if (!proc->suspended) {
+        return mail;
+    }
+    if (proc->mailbox.system == 0) {
+        return NULL;
+    }
+    while (mail->caller.kind != ENG_SYSTEM) {
+        mail = mail->next;
+    }
+    return mail;
+}
+
+void eng_mail_free(struct eng_proc *proc, struct eng_mail *mail) {
+    if (mail->from_ref != LUA_NOREF) {
+        luaL_unref(proc->handler->L, LUA_REGISTRYINDEX, mail->from_ref);
+    }
+    free(mail);
+}
+
+void eng_mailbox_clear(struct eng_proc *proc) {
+    while (proc->mailbox.first != NULL) {
+        struct eng_mail *mail = proc->mailbox.first;
+        eng_mailbox_take(proc, mail);
+        eng_mail_free(proc, mail);
+    }
+}

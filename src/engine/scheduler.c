@@ -1,0 +1,290 @@
+/* Whose turn it is. Handlers take turns, and within one its processes: each runs until it waits, is
+ * done with a message, or has used its slice. */
+#include <utlist.h>
+
+#include "engine/private.h"
+
+/* {==== The run queue ===================================================================== */
+
+/* Whether there is something that the process can do now. */
+static bool can_run(const struct eng_proc *proc) {
+    if (!proc->engine->started || proc->killed || proc->queued || proc->blocked_on != NULL ||
+        proc == proc->engine->running) {
+        return false;
+    }
+    if (proc->co != NULL) {
+        return proc->wait == ENG_WAIT_NONE;
+    }
+    switch (proc->stage) {
+    case ENG_STARTING:
+        return proc->handler->value_ref != LUA_NOREF || proc->handler->proc == proc;
+    case ENG_LIVING:
+        return proc->handler->has_run || eng_mailbox_next(proc) != NULL;
+    default:
+        return true;
+    }
+}
+
+void eng_sched_touch(struct eng_proc *proc) {
+    struct eng_handler *handler = proc->handler;
+    if (!can_run(proc)) {
+        return;
+    }
+    proc->queued = true;
+    if (handler->ready == NULL) {
+        DL_APPEND2(proc->engine->ready, handler, prev_ready, next_ready);
+    }
+    DL_APPEND2(handler->ready, proc, prev_ready, next_ready);
+}
+
+void eng_sched_leave(struct eng_proc *proc) {
+    struct eng_handler *handler = proc->handler;
+    if (!proc->queued) {
+        return;
+    }
+    proc->queued = false;
+    DL_DELETE2(handler->ready, proc, prev_ready, next_ready);
+    if (handler->ready == NULL) {
+        DL_DELETE2(proc->engine->ready, handler, prev_ready, next_ready);
+    }
+}
+
+/* Takes the process whose turn it is; its handler goes to the end of the line. */
+static struct eng_proc *take_next(struct engine *engine) {
+    struct eng_handler *handler = engine->ready;
+    if (handler == NULL) {
+        return NULL;
+    }
+    struct eng_proc *proc = handler->ready;
+    eng_sched_leave(proc);
+    if (handler->ready != NULL) {
+        DL_DELETE2(engine->ready, handler, prev_ready, next_ready);
+        DL_APPEND2(engine->ready, handler, prev_ready, next_ready);
+    }
+    return proc;
+}
+
+/* }==== */
+
+/* {==== Waiting =========================================================================== */
+
+static void on_time(void *user) {
+    struct eng_proc *proc = user;
+    proc->timer = NULL;
+    proc->timed_out = true;
+    eng_sched_wake(proc);
+}
+
+bool eng_sched_wait(struct eng_proc *proc, enum eng_wait wait, double ms) {
+    proc->timed_out = false;
+    if (ms >= 0) {
+        proc->timer = eng_timer_start(proc->engine, ms, on_time, proc);
+        if (proc->timer == NULL) {
+            return false;
+        }
+    }
+    proc->wait = wait;
+    return true;
+}
+
+void eng_sched_wake(struct eng_proc *proc) {
+    proc->wait = ENG_WAIT_NONE;
+    eng_timer_cancel(proc->timer);
+    proc->timer = NULL;
+    eng_sched_touch(proc);
+}
+
+/* }==== */
+
+/* {==== A job ============================================================================= */
+
+/* A process of a GenServer's manner ends when the one that started it does. */
+static bool parent_ended(struct eng_proc *proc, struct eng_mail *mail) {
+    struct span reason;
+    if (!eng_exit_of_parent(proc, mail, &reason)) {
+        return false;
+    }
+    eng_exit_begin(proc, reason);
+    eng_mail_free(proc, mail);
+    return true;
+}
+
+/* What the process does next; NULL when it has nothing to do. */
+static lua_CFunction next_message(struct eng_proc *proc) {
+    struct eng_mail *mail = eng_mailbox_next(proc);
+    if (mail == NULL) {
+        return NULL;
+    }
+    eng_mailbox_take(proc, mail);
+    if (parent_ended(proc, mail)) {
+        return NULL;
+    }
+    proc->current = mail;
+    proc->job = ENG_MESSAGE;
+    return mail->caller.kind == ENG_SYSTEM ? eng_run_system : eng_run_message;
+}
+
+static lua_CFunction next_job(struct eng_proc *proc) {
+    switch (proc->stage) {
+    case ENG_STARTING:
+        proc->job = ENG_BOOT;
+        return eng_run_boot;
+    case ENG_ENDING:
+        proc->job = ENG_TERMINATE;
+        return eng_run_terminate;
+    default:
+        break;
+    }
+    if (proc->handler->has_run) {
+        proc->job = ENG_RUN;
+        return eng_run_run;
+    }
+    return next_message(proc);
+}
+
+/* A coroutine with the job's function and its argument on the stack. */
+static bool begin_job(struct eng_proc *proc, lua_CFunction body) {
+    proc->co = eng_pool_borrow(proc->handler, &proc->co_ref);
+    if (proc->co == NULL) {
+        return false;
+    }
+    lua_pushcfunction(proc->co, body);
+    lua_pushlightuserdata(proc->co, proc);
+    return true;
+}
+
+static void end_with(struct eng_proc *proc, const char *name) {
+    struct buf reason = {0};
+    eng_reason_atom(&reason, name);
+    eng_exit_begin(proc, buf_span(&reason));
+    buf_finish(&reason);
+}
+
+/* A process that was spawned for one function ends with its result. */
+static void once_done(struct eng_proc *proc) {
+    if (proc->reason.len > 0) {
+        eng_exit(proc, buf_span(&proc->reason));
+    } else {
+        end_with(proc, "normal");
+    }
+}
+
+static void job_done(struct eng_proc *proc) {
+    enum eng_job job = proc->job;
+    eng_pool_return(proc->handler, proc->co, proc->co_ref);
+    proc->co = NULL;
+    proc->job = ENG_IDLE;
+    if (job == ENG_TERMINATE) {
+        eng_exit(proc, buf_span(&proc->reason));
+    } else if (job == ENG_RUN) {
+        end_with(proc, "normal");
+    } else if (job == ENG_BOOT && proc->start->purpose != ENG_LASTING) {
+        once_done(proc);
+    } else if (job == ENG_BOOT) {
+        proc->stage = ENG_LIVING;
+    } else {
+        eng_mail_free(proc, proc->current);
+        proc->current = NULL;
+    }
+    if (proc->leaving) {
+        end_with(proc, "shutdown");
+    }
+}
+
+/* }==== */
+
+/* {==== Failures ========================================================================== */
+
+/* Why the coroutine failed: as a reason, and as the text of one log event. */
+static void explain(struct eng_proc *proc, struct buf *reason, struct buf *text) {
+    if (proc->co == NULL) {
+        eng_reason_lua_error(reason, "not enough memory");
+        buf_append(text, "not enough memory", 17);
+        return;
+    }
+    eng_reason_error(reason, text, proc->handler->L, proc->co);
+    eng_proc_abandon(proc, true);
+}
+
+/* The caller by erpc gets the error, and nobody else. */
+static void wrap_for_erpc(struct eng_proc *proc, struct buf *reason) {
+    struct buf wrapped = {0};
+    eng_erpc_result(&wrapped, proc, "error", buf_span(reason));
+    buf_finish(reason);
+    *reason = wrapped;
+}
+
+static void job_failed(struct eng_proc *proc) {
+    bool was_ending = proc->job == ENG_TERMINATE;
+    struct buf reason = {0};
+    struct buf text = {0};
+    eng_send_drop(proc->engine);
+    explain(proc, &reason, &text);
+    proc->job = ENG_IDLE;
+    if (proc->start->result.len > 0) {
+        wrap_for_erpc(proc, &reason);
+    } else {
+        log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&text));
+        proc->logged = true;
+    }
+    if (was_ending) {
+        eng_exit(proc, buf_span(&proc->reason));
+    } else {
+        eng_exit_begin(proc, buf_span(&reason));
+    }
+    buf_finish(&reason);
+    buf_finish(&text);
+}
+
+/* }==== */
+
+/* {==== A slice =========================================================================== */
+
+static void after_slice(struct eng_proc *proc, int status) {
+    struct dist_peer *crowded = eng_send_crowded(proc->engine);
+    if (proc->killed) {
+        return;
+    }
+    if (proc->stage == ENG_ENDING && proc->job != ENG_TERMINATE) {
+        eng_proc_abandon(proc, true); /* it has called for its own end */
+    } else if (status == LUA_OK) {
+        job_done(proc);
+    } else if (status != LUA_YIELD) {
+        job_failed(proc);
+    }
+    if (crowded != NULL && !proc->killed) {
+        eng_send_block(proc, crowded);
+    }
+    eng_sched_touch(proc);
+}
+
+bool eng_sched_step(struct engine *engine) {
+    struct eng_proc *proc = take_next(engine);
+    if (proc == NULL) {
+        return false;
+    }
+    int args = 0;
+    if (proc->co == NULL) {
+        lua_CFunction body = next_job(proc);
+        if (body == NULL) {
+            eng_sched_touch(proc);
+            return true;
+        }
+        if (!begin_job(proc, body)) {
+            job_failed(proc);
+            return true;
+        }
+        args = 1;
+    }
+    int results = 0;
+    engine->running = proc;
+    int status = eng_slice_run(&engine->slice, proc->co, args, &results);
+    engine->running = NULL;
+    if (status == LUA_YIELD) {
+        lua_pop(proc->co, results);
+    }
+    after_slice(proc, status);
+    return true;
+}
+
+/* }==== */

@@ -1,0 +1,140 @@
+/* Timers: the waits of processes, and the messages of erl.send_after. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/private.h"
+
+/* {==== A timer =========================================================================== */
+
+struct eng_timer {
+    uv_timer_t uv;
+    void (*fire)(void *user);
+    void *user;
+};
+
+static void on_closed(uv_handle_t *handle) {
+    free(handle->data);
+}
+
+static void on_fire(uv_timer_t *uv) {
+    struct eng_timer *timer = uv->data;
+    void (*fire)(void *) = timer->fire;
+    void *user = timer->user;
+    uv_close((uv_handle_t *)uv, on_closed);
+    fire(user);
+}
+
+struct eng_timer *eng_timer_start(struct engine *engine, double ms, void (*fire)(void *user),
+                                  void *user) {
+    struct eng_timer *timer = malloc(sizeof *timer);
+    if (timer == NULL) {
+        return NULL;
+    }
+    *timer = (struct eng_timer){.fire = fire, .user = user};
+    uv_timer_init(engine->loop, &timer->uv);
+    timer->uv.data = timer;
+    uv_update_time(engine->loop); /* Lua may have run for a while */
+    /* half a millisecond counts as one: a wait is never shorter than was asked */
+    double whole = ms < 0 ? 0 : ms + 0.999;
+    uv_timer_start(&timer->uv, on_fire, whole < 1e15 ? (uint64_t)whole : (uint64_t)1e15, 0);
+    return timer;
+}
+
+void eng_timer_cancel(struct eng_timer *timer) {
+    if (timer != NULL) {
+        uv_close((uv_handle_t *)&timer->uv, on_closed);
+    }
+}
+
+double eng_timer_left(const struct eng_timer *timer) {
+    return (double)uv_timer_get_due_in(&timer->uv);
+}
+
+/* }==== */
+
+/* {==== Messages that are sent later ====================================================== */
+
+struct eng_alarm {
+    struct engine *engine;
+    struct eng_timer *timer;
+    struct dist_control control;
+    struct span ref;
+    struct span node;
+    struct span payload;
+    UT_hash_handle hh; /* by ref */
+    uint8_t bytes[];
+};
+
+static void forget(struct eng_alarm *alarm) {
+    HASH_DELETE(hh, alarm->engine->alarms, alarm);
+    free(alarm);
+}
+
+static void ring(void *user) {
+    struct eng_alarm *alarm = user;
+    struct engine *engine = alarm->engine;
+    struct err err;
+    struct buf *out = eng_send_begin(engine, &alarm->control, alarm->node, &err);
+    if (out != NULL) { /* a node that has gone meanwhile gets no message, as everywhere */
+        if (buf_append(out, alarm->payload.data, alarm->payload.len)) {
+            eng_send_end(engine, &err);
+        } else {
+            eng_send_drop(engine);
+        }
+    }
+    forget(alarm);
+}
+
+/* Moves the span into the alarm's own bytes, at *at. */
+static void keep(uint8_t **at, struct span *span) {
+    if (span->len > 0) {
+        memcpy(*at, span->data, span->len);
+        span->data = *at;
+        *at += span->len;
+    }
+}
+
+bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
+                     const struct dist_control *control, struct span node, struct span payload) {
+    struct eng_alarm *alarm = malloc(sizeof *alarm + ref.len + node.len + payload.len +
+                                     control->from.len + control->to.len);
+    if (alarm == NULL) {
+        return false;
+    }
+    *alarm = (struct eng_alarm){
+        .engine = engine, .control = *control, .ref = ref, .node = node, .payload = payload};
+    uint8_t *at = alarm->bytes;
+    keep(&at, &alarm->ref);
+    keep(&at, &alarm->node);
+    keep(&at, &alarm->payload);
+    keep(&at, &alarm->control.from);
+    keep(&at, &alarm->control.to);
+    alarm->timer = eng_timer_start(engine, ms, ring, alarm);
+    if (alarm->timer == NULL) {
+        free(alarm);
+        return false;
+    }
+    HASH_ADD_KEYPTR(hh, engine->alarms, alarm->ref.data, alarm->ref.len, alarm);
+    return true;
+}
+
+double eng_alarm_cancel(struct engine *engine, struct span ref) {
+    struct eng_alarm *alarm;
+    HASH_FIND(hh, engine->alarms, ref.data, ref.len, alarm);
+    if (alarm == NULL) {
+        return -1;
+    }
+    double left = eng_timer_left(alarm->timer);
+    eng_timer_cancel(alarm->timer);
+    forget(alarm);
+    return left;
+}
+
+void eng_alarms_clear(struct engine *engine) {
+    while (engine->alarms != NULL) {
+        eng_timer_cancel(engine->alarms->timer);
+        forget(engine->alarms);
+    }
+}
+
+/* }==== */
