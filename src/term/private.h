@@ -89,9 +89,13 @@ int term_fixed_next(lua_State *L);
 /* Makes the metatable of maps. [-0, +0, m] */
 void term_map_open(lua_State *L, struct term_state *state);
 
-/* Turns the map at `idx` into an exotic one, if it is none yet, and pushes the table MT_NILS or
- * MT_FLOATS of its metatable. [-0, +1, m] */
-void term_map_extra(lua_State *L, int idx, int which);
+/* Stores an entry in the map below it (map, key, value), whatever they are; erl.null stands for nil
+ * as a key. False, with nothing stored, when the map has the key already. [-2, +0, m] */
+bool term_map_store(lua_State *L);
+
+/* Pushes the function that walks the table at `idx` as `next` does, with what a map keeps beside
+ * its table. [-0, +1, m] */
+void term_map_push_next(lua_State *L, int idx);
 
 /* Whether Lua would take the number at `idx` for an integer as a key; `bits` are the float's.
  * [-0, +0, -] */
