@@ -61,6 +61,9 @@ struct term_state {
     int tuples[SMALL_ARITY + 1]; /* metatables of small tuples, LUA_NOREF until they are needed */
     int identifiers;             /* a weak table bytes -> pid, port or reference */
     int scratch;                 /* the metatable of scratch buffers */
+    int encode_metatable;        /* of encode_memory */
+    int encode_memory;           /* for the next encoding; false while it is taken */
+    int tail;                    /* the string "tail" */
 };
 
 /* The kind of the value at `idx`. [-0, +0, -] */
@@ -166,6 +169,13 @@ void term_push_atom_key(lua_State *L, uint32_t number);
 
 /* The number of the atom at `idx`; 0 when it is none, or an unknown one. [-0, +0, -] */
 uint32_t term_atom_number(lua_State *L, const struct term_atoms *atoms, int idx);
+
+/* }==== */
+
+/* {==== encode_memory.c =================================================================== */
+
+/* Prepares the state for encoding. [-0, +0, m] */
+void term_encode_open(lua_State *L, struct term_state *state);
 
 /* }==== */
 
