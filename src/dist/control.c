@@ -23,6 +23,7 @@ static const struct layout layouts[] = {
     [DIST_LINK] = {DIST_LINK, {FROM, TO}},
     [DIST_SEND] = {DIST_SEND, {UNUSED, TO}},
     [DIST_EXIT] = {DIST_EXIT, {FROM, TO, REASON}},
+    [DIST_UNLINK] = {DIST_UNLINK, {FROM, TO}},
     [DIST_REG_SEND] = {DIST_REG_SEND, {FROM, UNUSED, TO}},
     [DIST_GROUP_LEADER] = {DIST_GROUP_LEADER, {FROM, TO}},
     [DIST_EXIT2] = {DIST_EXIT2, {FROM, TO, REASON}},

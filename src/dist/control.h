@@ -10,6 +10,7 @@ enum dist_op {
     DIST_LINK = 1,
     DIST_SEND = 2,
     DIST_EXIT = 3,
+    DIST_UNLINK = 4, /* in place of UNLINK_ID where a side has no DFLAG_UNLINK_ID: OTP 23 */
     DIST_REG_SEND = 6,
     DIST_GROUP_LEADER = 7,
     DIST_EXIT2 = 8,

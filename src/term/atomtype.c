@@ -70,19 +70,18 @@ static int tostring(lua_State *L) {
     return 1;
 }
 
-/* atom.name: pushes the atom and remembers it, so that the next access is a plain one.
- * [-0, +1, e] */
-static int index_atom(lua_State *L) {
+/* atom "name", and the first atom.name: pushes the atom and remembers it among those known, the
+ * upvalue. [-0, +1, e] */
+static int make_atom(lua_State *L) {
     size_t len;
     if (lua_type(L, 2) != LUA_TSTRING) {
         return luaL_error(L, "an atom's name is a string, not a %s", term_type_name(L, 2));
     }
     const char *name = lua_tolstring(L, 2, &len);
-    luaL_checktype(L, 1, LUA_TTABLE);
     term_push_atom(L, span_of(name, len));
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -2); /* atom, name, atom */
-    lua_rawset(L, 1);
+    lua_rawset(L, lua_upvalueindex(1));
     return 1;
 }
 
@@ -90,9 +89,28 @@ static int assign_atom(lua_State *L) {
     return luaL_error(L, "atoms cannot be assigned to");
 }
 
+/* Pushes the table `atom`. It stays empty, so that every assignment is refused, and looks into the
+ * table of those known, so that reading one again calls nothing. [-0, +1, m] */
+static void push_table(lua_State *L) {
+    lua_newtable(L);
+    lua_createtable(L, 0, 4);
+    lua_newtable(L); /* atom, its metatable, known */
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, make_atom, 1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -5, "__call");
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, assign_atom);
+    lua_setfield(L, -2, "__newindex");
+    lua_pushliteral(L, "atom");
+    lua_setfield(L, -2, "__metatable");
+    lua_setmetatable(L, -2);
+}
+
 void term_atomtype_open(lua_State *L) {
-    static const luaL_Reg methods[] = {
-        {"__index", index_atom}, {"__call", index_atom}, {"__newindex", assign_atom}, {NULL, NULL}};
     term_push_null(L);
     lua_createtable(L, 0, 3);
     lua_pushcfunction(L, tostring);
@@ -103,9 +121,5 @@ void term_atomtype_open(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2); /* counts for all light userdata */
     lua_pop(L, 1);
-    lua_newtable(L);
-    luaL_newlib(L, methods);
-    lua_pushliteral(L, "atom");
-    lua_setfield(L, -2, "__metatable");
-    lua_setmetatable(L, -2);
+    push_table(L);
 }

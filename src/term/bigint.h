@@ -11,6 +11,9 @@
 
 #include "base/buf.h"
 
+/* Bytes of the largest integer that any BEAM holds: 524,287 words, in OTP 25. */
+enum { BIGINT_DECODE_MAX = 524287 * 8 };
+
 /* Makes the metatable, and pushes the function `bigint` of the module. [-0, +1, m] */
 void term_bigint_open(lua_State *L);
 

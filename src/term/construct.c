@@ -81,53 +81,66 @@ static int new_improper(lua_State *L) {
 
 /* {==== Maps ============================================================================== */
 
-/* map(table): the table marked as a map. */
-static int new_map(lua_State *L) {
+/* Checks that the argument 1 is a bare table or a map. [-0, +0, e] */
+static enum term_kind check_map(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     enum term_kind kind = term_kind(L, 1);
-    if (kind == KIND_NONE) {
+    if (kind != KIND_NONE && kind != KIND_MAP && kind != KIND_EXOTIC) {
+        luaL_argerror(L, 1,
+                      lua_pushfstring(L, "cannot make a map of this %s", term_type_name(L, 1)));
+    }
+    return kind;
+}
+
+/* map(table): the table marked as a map. */
+static int new_map(lua_State *L) {
+    if (check_map(L) == KIND_NONE) {
         return mark_bare(L, KIND_MAP);
     }
-    luaL_argcheck(L, kind == KIND_MAP || kind == KIND_EXOTIC, 1,
-                  lua_pushfstring(L, "cannot make a map of this %s", term_type_name(L, 1)));
     lua_settop(L, 1);
     return 1;
 }
 
-/* Turns the string on the top into the atom of that name, as a key. [-0, +0, e] */
-static void atom_key(lua_State *L) {
+/* Turns the key at `idx` into the atom of that name, if it is a string. [-0, +0, e] */
+static void atom_key(lua_State *L, int idx) {
     size_t len;
-    const char *name = lua_tolstring(L, -1, &len);
+    if (lua_type(L, idx) != LUA_TSTRING) {
+        return;
+    }
+    const char *name = lua_tolstring(L, idx, &len);
     term_push_atom(L, span_of(name, len));
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
         term_push_null(L);
     }
-    lua_remove(L, -2);
+    lua_replace(L, idx);
 }
 
-/* amap(table): a map with the entries of the table, whose string keys become atoms. */
+/* amap(table): a new map with the entries of the table, whose string keys become atoms. */
 static int new_amap(lua_State *L) {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
-    lua_newtable(L);
+    enum { TABLE = 1, NEXT, KEY, MAP, NEW_KEY };
+    check_map(L);
+    lua_settop(L, TABLE);
+    term_map_push_next(L, TABLE);
     lua_pushnil(L);
-    while (lua_next(L, 1)) {
-        lua_pushvalue(L, -2); /* key, value, key */
-        if (lua_type(L, -1) == LUA_TSTRING) {
-            atom_key(L);
-        }
-        lua_pushvalue(L, -1);
-        if (lua_rawget(L, 2) != LUA_TNIL) {
-            return luaL_error(L, "the table has a key both as a string and as an atom: %s",
-                              luaL_tolstring(L, -2, NULL));
-        }
-        lua_pop(L, 1);
-        lua_insert(L, -2); /* key, key as an atom, value */
-        lua_rawset(L, 2);
-    }
+    lua_newtable(L);
     term_mark(L, term_state(L), KIND_MAP, 0);
-    return 1;
+    for (;;) {
+        lua_pushvalue(L, NEXT);
+        lua_pushvalue(L, TABLE);
+        lua_pushvalue(L, KEY);
+        lua_call(L, 2, 2); /* key, value */
+        if (lua_isnil(L, NEW_KEY)) {
+            lua_settop(L, MAP);
+            return 1;
+        }
+        lua_copy(L, NEW_KEY, KEY);
+        atom_key(L, NEW_KEY);
+        if (!term_map_store(L)) {
+            return luaL_error(L, "the table has a key both as a string and as an atom: %s",
+                              luaL_tolstring(L, KEY, NULL));
+        }
+    }
 }
 
 /* }==== */

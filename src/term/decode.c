@@ -185,6 +185,12 @@ static bool push_small_big(struct decoder *d, bool negative, struct span bytes) 
     return true;
 }
 
+/* A BEAM would drop the connection on which such an integer were sent on. */
+static enum result too_big(struct decoder *d, size_t len) {
+    err_set(d->err, "an integer of %zu bytes: the limit is %d", len, (int)BIGINT_DECODE_MAX);
+    return fail_with(d);
+}
+
 static enum result take_big(struct decoder *d) {
     size_t head = d->p[0] == EXT_SMALL_BIG ? 3 : 6;
     if (left(d) < head) {
@@ -193,6 +199,9 @@ static enum result take_big(struct decoder *d) {
     size_t len = head == 3 ? d->p[1] : ext_u32(d->p + 1);
     if (left(d) - head < len) {
         return cut_off(d);
+    }
+    if (len > BIGINT_DECODE_MAX) {
+        return too_big(d, len);
     }
     struct span bytes = span_of(d->p + head, len);
     bool negative = d->p[head - 1] != 0;
@@ -434,60 +443,15 @@ static enum result take_term(struct decoder *d) {
 
 /* {==== Storing a value in its container ================================================== */
 
-/* Whether the map on the stack (map, key, value) has the key already. [-0, +0, -] */
-static bool is_double(lua_State *L) {
-    lua_pushvalue(L, -2);
-    bool found = lua_rawget(L, -4) != LUA_TNIL;
-    lua_pop(L, 1);
-    return found;
-}
-
-/* Stores what a table can't hold among the map's extras; false when it is there already.
- * [-2, +0, m] */
-static bool store_extra(struct decoder *d, bool folds, lua_Integer bits) {
-    lua_State *L = d->L;
-    if (folds) {
-        lua_pushinteger(L, bits);
-        lua_replace(L, -3); /* map, bits, value */
-    }
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        term_push_null(L);
-    }
-    term_map_extra(L, -3, folds ? MT_FLOATS : MT_NILS);
-    lua_insert(L, -3); /* map, extras, key, value */
-    lua_pushvalue(L, -2);
-    bool found = lua_rawget(L, -4) != LUA_TNIL;
-    lua_pop(L, 1);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-    return !found;
-}
-
-/* Stores the entry of a map. [-2, +0, m] */
-static bool store_entry(struct decoder *d) {
-    lua_State *L = d->L;
-    lua_Integer bits = 0;
-    bool fresh = true;
-    bool folds = term_folds(L, -2, &bits);
-    if (!folds && is_double(L)) {
-        fresh = false;
-    } else if (folds || lua_isnil(L, -1)) {
-        fresh = store_extra(d, folds, bits);
-    } else {
-        lua_rawset(L, -3);
-    }
-    if (!fresh) {
-        fail(d, "a map with two equal keys");
-    }
-    return fresh;
-}
-
 /* Stores a key or a value of a map. [-1 or -2, +0 or 1, m] */
 static bool store_in_map(struct decoder *d, struct frame *frame) {
     frame->index++;
     if (frame->index % 2 == 0) {
-        return store_entry(d);
+        if (!term_map_store(d->L)) {
+            fail(d, "a map with two equal keys");
+            return false;
+        }
+        return true;
     }
     if (lua_isnil(d->L, -1)) {
         lua_pop(d->L, 1);

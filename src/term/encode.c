@@ -9,12 +9,7 @@
 #include "term/bigint.h"
 #include "term/encode.h"
 
-enum {
-    STACK_MARGIN = 16,
-    CYCLE_DEPTH =
-        64,  /* a cycle gets deeper than any depth; above this one, open tables are noted */
-    HEAD = 5 /* a tag and 32 bits */
-};
+enum { STACK_MARGIN = 16, HEAD = 5 /* a tag and 32 bits */ };
 
 /* {==== Bytes ============================================================================= */
 
@@ -197,56 +192,40 @@ static bool put_leaf(struct encoder *e, int type) {
 
 /* {==== Opening a container =============================================================== */
 
-/* Doubles the frames; a userdata in a slot holds them. [-0, +0, m] */
-static void grow_frames(struct encoder *e) {
-    size_t size = e->cap * sizeof *e->frames;
-    struct frame *grown = lua_newuserdatauv(e->L, 2 * size, 0);
-    memcpy(grown, e->frames, size);
-    e->frames = grown;
-    e->cap *= 2;
-    lua_replace(e->L, e->base + SLOT_FRAMES);
-}
-
-/* Notes the table on the top as open; false when it is already, so that it is inside itself.
- * [-0, +0, m] */
-static bool note_open(struct encoder *e) {
-    lua_State *L = e->L;
-    if (e->depth < CYCLE_DEPTH) {
-        return true;
+/* Whether the table is inside itself. A walk into a cycle repeats itself for ever, so in the end it
+ * meets the table of any frame that is deep enough: one is looked at, the deepest whose depth is a
+ * power of two. */
+static bool is_cycle(const struct encoder *e, const void *table) {
+    uint32_t looked_at = 1;
+    while (looked_at <= e->depth / 2) {
+        looked_at *= 2;
     }
-    if (lua_isnil(L, e->base + SLOT_OPEN)) {
-        lua_newtable(L);
-        lua_replace(L, e->base + SLOT_OPEN);
-    }
-    if (lua_rawgetp(L, e->base + SLOT_OPEN, lua_topointer(L, -1)) != LUA_TNIL) {
-        lua_pop(L, 1);
-        return term_encode_fail(e, e->depth, "a cycle: the table contains itself");
-    }
-    lua_pushboolean(L, 1);
-    lua_rawsetp(L, e->base + SLOT_OPEN, lua_topointer(L, -3));
-    lua_pop(L, 1);
-    return true;
+    return e->depth > 0 && e->memory->frames[looked_at - 1].table == table;
 }
 
 /* Opens a frame for the table on the top. [-0, +0, m] */
 static struct frame *open_frame(struct encoder *e, enum term_kind kind, enum walk walk) {
+    const void *table = lua_topointer(e->L, -1);
     if (!lua_checkstack(e->L, STACK_MARGIN)) {
         term_encode_fail(e, e->depth, "nested too deeply");
         return NULL;
     }
-    if (!note_open(e)) {
+    if (is_cycle(e, table)) {
+        term_encode_fail(e, e->depth, "a cycle: the table contains itself");
         return NULL;
     }
-    if (e->depth == e->cap) {
-        grow_frames(e);
+    if (e->depth == e->memory->frames_cap && !term_encode_grow_frames(e->L, e->memory)) {
+        fail_memory(e);
+        return NULL;
     }
-    struct frame *frame = &e->frames[e->depth++];
+    struct frame *frame = &e->memory->frames[e->depth++];
     frame->walk = walk;
     frame->kind = kind;
     frame->in_value = false;
     frame->count = 0;
     frame->index = 0;
     frame->at = lua_gettop(e->L);
+    frame->table = table;
     frame->start = e->out->len;
     frame->first_range = e->ranges_len;
     return frame;
@@ -300,12 +279,7 @@ static bool put_value(struct encoder *e) {
 /* Ends the top frame and pops its table. [-1, +0, -] */
 static bool close_frame(struct encoder *e) {
     e->depth--;
-    lua_settop(e->L, e->frames[e->depth].at);
-    if (e->depth >= CYCLE_DEPTH) {
-        lua_pushnil(e->L);
-        lua_rawsetp(e->L, e->base + SLOT_OPEN, lua_topointer(e->L, -2));
-    }
-    lua_settop(e->L, e->frames[e->depth].at - 1);
+    lua_settop(e->L, e->memory->frames[e->depth].at - 1);
     return true;
 }
 
@@ -352,7 +326,7 @@ static bool end_array(struct encoder *e, struct frame *frame) {
     }
     frame->walk = WALK_TAIL;
     frame->key_start = e->out->len;
-    lua_pushliteral(e->L, "tail");
+    lua_rawgeti(e->L, LUA_REGISTRYINDEX, e->state->tail);
     lua_rawget(e->L, frame->at);
     return put_value(e);
 }
@@ -436,7 +410,9 @@ static bool close_map(struct encoder *e, struct frame *frame) {
 
 /* The key is written: writes the value on the top, or opens it. [-1, +0, m] or [-0, +0 or 1, m] */
 static bool put_entry_value(struct encoder *e, struct frame *frame, bool complex) {
-    term_encode_note_key(e, frame, complex);
+    if (!term_encode_note_key(e, frame, complex)) {
+        return fail_memory(e);
+    }
     frame->in_value = true;
     return put_value(e);
 }
@@ -475,7 +451,7 @@ static bool step_map(struct encoder *e, struct frame *frame) {
 /* {==== The whole ========================================================================= */
 
 static bool step(struct encoder *e) {
-    struct frame *frame = &e->frames[e->depth - 1];
+    struct frame *frame = &e->memory->frames[e->depth - 1];
     switch (frame->walk) {
     case WALK_LIST:
         return step_list(e, frame);
@@ -516,15 +492,13 @@ static bool encode(lua_State *L, int idx, const char *root, bool canonical, stru
     e.root = root;
     e.in_key = canonical;
     e.depth = 0;
-    e.cap = FIRST_FRAMES;
-    e.frames = e.first;
-    e.ranges_len = e.ranges_cap = 0;
-    e.ranges = NULL;
-    e.base = lua_gettop(L) + 1;
-    lua_settop(L, e.base + SLOT_COUNT - 1);
+    e.ranges_len = 0;
+    e.memory = term_encode_take_memory(L, e.state);
+    int top = lua_gettop(L);
     lua_pushvalue(L, idx);
     bool ok = run(&e);
-    lua_settop(L, e.base - 1);
+    lua_settop(L, top);
+    term_encode_give_memory(L, e.state);
     if (!ok) {
         out->len = len;
     }

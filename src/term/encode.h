@@ -1,13 +1,15 @@
 /* What the files of the encoder share. Private to src/term/encode*.c.
  *
  * An open container is a frame, and its table lies on the Lua stack at `at`; what a walk needs
- * (the last key, the value to be written) lies above. */
+ * (the last key, the value to be written) lies above.
+ *
+ * Nothing here may let Lua collect garbage before it fails: a finalizer of the script might change
+ * the table that is walked, or send a message into the buffer that is written. So no object of
+ * Lua's is made, and what must grow is kept by the state: see encode_memory.c. */
 #ifndef LUNODE_TERM_ENCODE_H
 #define LUNODE_TERM_ENCODE_H
 
 #include "term/private.h"
-
-enum { FIRST_FRAMES = 16 };
 
 enum walk {
     WALK_LIST,   /* by lua_next, which must give 1, 2, 3, ... */
@@ -25,6 +27,7 @@ struct frame {
     uint32_t count;     /* an array's length */
     uint32_t index;     /* elements or entries begun */
     int at;             /* stack index of the table */
+    const void *table;  /* tells it apart */
     size_t start;       /* of the term in the buffer */
     size_t key_start;   /* a map: of the entry */
     size_t first_range; /* a map: its ranges begin here */
@@ -38,29 +41,44 @@ struct range {
     const uint8_t *bytes; /* of the key; set when the buffer no longer moves */
 };
 
+/* Frames and ranges, whose memory outlives an encoding. */
+struct encode_memory {
+    struct frame *frames;
+    size_t frames_cap;
+    struct range *ranges;
+    size_t ranges_cap;
+    bool closed; /* the state is closing: keep nothing */
+};
+
 struct encoder {
     lua_State *L;
     struct term_state *state;
     struct buf *out;
     struct err *err;
     const char *root;
-    int base;        /* stack slots that keep alive: frames, ranges, the set of open tables */
+    struct encode_memory *memory;
     uint32_t in_key; /* how many open maps are writing a key that is a container */
     uint32_t depth;
-    uint32_t cap;
     size_t ranges_len;
-    size_t ranges_cap;
-    struct range *ranges;
-    struct frame *frames;
-    struct frame first[FIRST_FRAMES];
 };
-
-/* Slots above `base`. */
-enum { SLOT_FRAMES, SLOT_RANGES, SLOT_OPEN, SLOT_COUNT };
 
 static inline bool in_map(const struct frame *frame) {
     return frame->walk >= WALK_MAP;
 }
+
+/* {==== encode_memory.c =================================================================== */
+
+/* Pushes the userdata that owns the memory, and takes it from the state. [-0, +1, m] */
+struct encode_memory *term_encode_take_memory(lua_State *L, struct term_state *state);
+
+/* Pops it and gives it back. [-1, +0, -] */
+void term_encode_give_memory(lua_State *L, struct term_state *state);
+
+/* Room for one frame more, one range more. False when there is no memory. [-0, +0, -] */
+bool term_encode_grow_frames(lua_State *L, struct encode_memory *memory);
+bool term_encode_grow_ranges(lua_State *L, struct encode_memory *memory);
+
+/* }==== */
 
 /* {==== encode_path.c ===================================================================== */
 
@@ -75,7 +93,7 @@ bool term_encode_fail(struct encoder *e, uint32_t depth, const char *format, ...
 
 /* Notes the key of the entry that the map's frame began, when it may be equal to another one.
  * [-0, +0, m] */
-void term_encode_note_key(struct encoder *e, const struct frame *frame, bool complex);
+bool term_encode_note_key(struct encoder *e, const struct frame *frame, bool complex);
 
 /* Checks that no two keys of the map are equal; inside a key, puts the entries in order. The frame
  * is the top one. [-0, +0, m] */

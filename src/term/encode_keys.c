@@ -7,29 +7,19 @@
 
 #include "term/encode.h"
 
-enum { FIRST_RANGES = 16, HEAD = 5 };
+enum { HEAD = 5 };
 
-/* Doubles the ranges; a userdata in a slot holds them. [-0, +0, m] */
-static void grow_ranges(struct encoder *e) {
-    size_t cap = e->ranges_cap == 0 ? FIRST_RANGES : 2 * e->ranges_cap;
-    struct range *grown = lua_newuserdatauv(e->L, cap * sizeof *grown, 0);
-    if (e->ranges_len > 0) {
-        memcpy(grown, e->ranges, e->ranges_len * sizeof *grown);
-    }
-    e->ranges = grown;
-    e->ranges_cap = cap;
-    lua_replace(e->L, e->base + SLOT_RANGES);
-}
-
-void term_encode_note_key(struct encoder *e, const struct frame *frame, bool complex) {
+bool term_encode_note_key(struct encoder *e, const struct frame *frame, bool complex) {
+    struct encode_memory *memory = e->memory;
     if (!complex && e->in_key == 0) {
-        return;
+        return true;
     }
-    if (e->ranges_len == e->ranges_cap) {
-        grow_ranges(e);
+    if (e->ranges_len == memory->ranges_cap && !term_encode_grow_ranges(e->L, memory)) {
+        return false;
     }
-    e->ranges[e->ranges_len++] =
+    memory->ranges[e->ranges_len++] =
         (struct range){.start = frame->key_start, .key_len = e->out->len - frame->key_start};
+    return true;
 }
 
 static int compare(const void *a, const void *b) {
@@ -57,7 +47,7 @@ static bool fail_equal(struct encoder *e, const struct range *range) {
 
 /* Writes the map's entries anew, in the order of the ranges. */
 static bool put_in_order(struct encoder *e, const struct range *ranges, size_t count) {
-    size_t first = e->frames[e->depth - 1].start + HEAD;
+    size_t first = e->memory->frames[e->depth - 1].start + HEAD;
     size_t len = e->out->len - first;
     uint8_t *copy = malloc(len);
     if (copy == NULL) {
@@ -79,7 +69,7 @@ bool term_encode_check_keys(struct encoder *e, const struct frame *frame) {
         e->ranges_len = frame->first_range;
         return true;
     }
-    struct range *ranges = e->ranges + frame->first_range;
+    struct range *ranges = e->memory->ranges + frame->first_range;
     for (size_t i = 0; i < count; i++) {
         size_t end = i + 1 < count ? ranges[i + 1].start : e->out->len;
         ranges[i].entry_len = end - ranges[i].start;

@@ -76,7 +76,7 @@ bool term_encode_fail(struct encoder *e, uint32_t depth, const char *format, ...
             append(path, sizeof path, "...");
             i = depth - EDGE;
         }
-        part_of(e, &e->frames[i], part);
+        part_of(e, &e->memory->frames[i], part);
         append(path, sizeof path, part);
     }
     return err_set(e->err, "%s: %s", path, why);

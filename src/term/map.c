@@ -249,10 +249,28 @@ static int exotic_next(lua_State *L) {
     return 1;
 }
 
+/* The iterator over what has no extras. [-0, +2, e] */
+static int plain_next(lua_State *L) {
+    lua_settop(L, 2);
+    if (lua_next(L, 1)) {
+        return 2;
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+void term_map_push_next(lua_State *L, int idx) {
+    if (term_kind(L, idx) == KIND_EXOTIC) {
+        lua_pushinteger(L, 0);
+        lua_pushcclosure(L, exotic_next, 1);
+    } else {
+        lua_pushcfunction(L, plain_next);
+    }
+}
+
 /* [-0, +3, m] */
 static int exotic_pairs(lua_State *L) {
-    lua_pushinteger(L, 0);
-    lua_pushcclosure(L, exotic_next, 1);
+    term_map_push_next(L, 1);
     lua_pushvalue(L, 1);
     lua_pushnil(L);
     return 3;
@@ -281,7 +299,9 @@ static void make_exotic(lua_State *L, int idx) {
     lua_setmetatable(L, idx);
 }
 
-void term_map_extra(lua_State *L, int idx, int which) {
+/* Turns the map at `idx` into an exotic one, if it is none yet, and pushes the table MT_NILS or
+ * MT_FLOATS of its metatable. [-0, +1, m] */
+static void push_own_extra(lua_State *L, int idx, int which) {
     idx = lua_absindex(L, idx);
     if (term_kind(L, idx) == KIND_EXOTIC) {
         lua_getmetatable(L, idx);
@@ -292,10 +312,67 @@ void term_map_extra(lua_State *L, int idx, int which) {
     lua_remove(L, -2); /* keep the extras */
 }
 
+/* }==== */
+
+/* {==== Storing an entry ================================================================== */
+
+/* Whether the table at `idx` has the key at `key`. [-0, +0, -] */
+static bool table_has(lua_State *L, int idx, int key) {
+    idx = lua_absindex(L, idx);
+    lua_pushvalue(L, key);
+    bool found = lua_rawget(L, idx) != LUA_TNIL;
+    lua_pop(L, 1);
+    return found;
+}
+
+/* Whether the map on the stack (map, key, value) has the key already. [-0, +0, m] */
+static bool is_double(lua_State *L) {
+    bool found = table_has(L, -3, -2);
+    if (!found && term_kind(L, -3) == KIND_EXOTIC) {
+        push_own_extra(L, -3, MT_NILS);
+        found = table_has(L, -1, -3);
+        lua_pop(L, 1);
+    }
+    return found;
+}
+
+/* Stores what a table can't hold among the map's extras; false when it is there already.
+ * [-2, +0, m] */
+static bool store_extra(lua_State *L, int which) {
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        term_push_null(L);
+    }
+    push_own_extra(L, -3, which);
+    lua_insert(L, -3); /* map, extras, key, value */
+    bool found = table_has(L, -3, -2);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    return !found;
+}
+
+bool term_map_store(lua_State *L) {
+    lua_Integer bits;
+    if (term_folds(L, -2, &bits)) {
+        lua_pushinteger(L, bits);
+        lua_replace(L, -3); /* map, bits, value */
+        return store_extra(L, MT_FLOATS);
+    }
+    if (is_double(L)) {
+        lua_pop(L, 2);
+        return false;
+    }
+    if (lua_isnil(L, -1)) {
+        return store_extra(L, MT_NILS);
+    }
+    lua_rawset(L, -3);
+    return true;
+}
+
+/* }==== */
+
 void term_map_open(lua_State *L, struct term_state *state) {
     term_new_metatable(L, KIND_MAP);
     luaL_setfuncs(L, methods, 0);
     state->metatable[KIND_MAP] = luaL_ref(L, LUA_REGISTRYINDEX);
 }
-
-/* }==== */

@@ -61,6 +61,9 @@ struct term_state {
     int tuples[SMALL_ARITY + 1]; /* metatables of small tuples, LUA_NOREF until they are needed */
     int identifiers;             /* a weak table bytes -> pid, port or reference */
     int scratch;                 /* the metatable of scratch buffers */
+    int encode_metatable;        /* of encode_memory */
+    int encode_memory;           /* for the next encoding; false while it is taken */
+    int tail;                    /* the string "tail" */
 };
 
 /* The kind of the value at `idx`. [-0, +0, -] */
@@ -89,9 +92,13 @@ int term_fixed_next(lua_State *L);
 /* Makes the metatable of maps. [-0, +0, m] */
 void term_map_open(lua_State *L, struct term_state *state);
 
-/* Turns the map at `idx` into an exotic one, if it is none yet, and pushes the table MT_NILS or
- * MT_FLOATS of its metatable. [-0, +1, m] */
-void term_map_extra(lua_State *L, int idx, int which);
+/* Stores an entry in the map below it (map, key, value), whatever they are; erl.null stands for nil
+ * as a key. False, with nothing stored, when the map has the key already. [-2, +0, m] */
+bool term_map_store(lua_State *L);
+
+/* Pushes the function that walks the table at `idx` as `next` does, with what a map keeps beside
+ * its table. [-0, +1, m] */
+void term_map_push_next(lua_State *L, int idx);
 
 /* Whether Lua would take the number at `idx` for an integer as a key; `bits` are the float's.
  * [-0, +0, -] */
@@ -162,6 +169,13 @@ void term_push_atom_key(lua_State *L, uint32_t number);
 
 /* The number of the atom at `idx`; 0 when it is none, or an unknown one. [-0, +0, -] */
 uint32_t term_atom_number(lua_State *L, const struct term_atoms *atoms, int idx);
+
+/* }==== */
+
+/* {==== encode_memory.c =================================================================== */
+
+/* Prepares the state for encoding. [-0, +0, m] */
+void term_encode_open(lua_State *L, struct term_state *state);
 
 /* }==== */
 

@@ -47,6 +47,7 @@ void term_open(lua_State *L, struct term_atoms *atoms) {
     *state = (struct term_state){.atoms = atoms};
     lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
     open_scratch(L, state);
+    term_encode_open(L, state);
     term_metatables_open(L, state);
     term_map_open(L, state);
     term_ids_open(L, state);

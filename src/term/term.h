@@ -59,9 +59,10 @@ void term_set_fun_call(lua_State *L, lua_CFunction call);
  * [-0, +1, m] */
 bool term_decode(lua_State *L, struct span *in, struct err *err);
 
-/* Appends the value at `idx` as a term, without version byte. On failure the buffer is as it was,
- * and the error names the path from `root`: "reply.items[3].callback: cannot send a function". When
- * Lua raises (no memory) what was appended stays. [-0, +0, m] */
+/* Appends the value at `idx` as a term, without version byte. Nothing of a script runs meanwhile,
+ * no finalizer either, unless it fails. On failure the buffer is as it was, and the error names the
+ * path from `root`: "reply.items[3].callback: cannot send a function". When Lua raises (no memory)
+ * what was appended stays. [-0, +0, m] */
 bool term_encode(lua_State *L, int idx, const char *root, struct buf *out, struct err *err);
 
 /* }==== */

@@ -25,6 +25,7 @@ static const struct dist_control all[] = {
     {.op = DIST_LINK, .from = PID_A, .to = PID_B},
     {.op = DIST_SEND, .to = PID_B},
     {.op = DIST_EXIT, .from = PID_A, .to = PID_B, .reason = REASON},
+    {.op = DIST_UNLINK, .from = PID_A, .to = PID_B},
     {.op = DIST_REG_SEND, .from = PID_A, .to = NAME},
     {.op = DIST_GROUP_LEADER, .from = PID_A, .to = PID_B},
     {.op = DIST_EXIT2, .from = PID_A, .to = PID_B, .reason = REASON},
@@ -175,7 +176,7 @@ static void unknown_operations_and_odd_tuples_are_refused(void **state) {
         SPAN("h\0"),
         SPAN("h\1a\2"),
         SPAN("h\3a\0a\1a\2"),
-        SPAN("h\3a\4a\1a\2"),
+        SPAN("h\3a\5a\1a\2"),
         SPAN("h\3a\xff"
              "a\1a\2"),
         SPAN("h\3w\1xa\1a\2"),

@@ -258,9 +258,7 @@ defmodule Lunode.BundlexContractTest do
 
   describe "ERL_EPMD_PORT" do
     test "says where epmd is" do
-      {:ok, listener} = :gen_tcp.listen(0, [])
-      {:ok, epmd_port} = :inet.port(listener)
-      :gen_tcp.close(listener)
+      epmd_port = free_port()
       start_epmd(epmd_port)
 
       env = %{"ERL_EPMD_PORT" => "#{epmd_port}"}
@@ -276,12 +274,34 @@ defmodule Lunode.BundlexContractTest do
       refute epmd_names(epmd_port) =~ raw.alive
     end
 
+    test "an epmd that goes and comes back has the node again" do
+      epmd_port = free_port()
+      os_pid = start_epmd(epmd_port)
+      raw = RawNode.start_ready(env: %{"ERL_EPMD_PORT" => "#{epmd_port}"})
+      kill(os_pid)
+      assert RawNode.lines_until(raw, ~r/epmd .*is lost: other nodes cannot find this one/)
+      # It is tried again meanwhile, in vain, and not told again.
+      Process.sleep(2_500)
+      start_epmd(epmd_port)
+      assert [line] = RawNode.lines_until(raw, ~r/entered into epmd again/)
+      assert line =~ "[info]"
+      assert epmd_names(epmd_port) =~ "name #{raw.alive} at port"
+    end
+
+    defp free_port do
+      {:ok, listener} = :gen_tcp.listen(0, [])
+      {:ok, port} = :inet.port(listener)
+      :gen_tcp.close(listener)
+      port
+    end
+
     defp start_epmd(port) do
       epmd = System.find_executable("epmd")
       running = Port.open({:spawn_executable, epmd}, args: ["-port", "#{port}"])
       {:os_pid, os_pid} = Port.info(running, :os_pid)
-      on_exit(fn -> kill(os_pid) end)
+      on_exit(fn -> running?(os_pid) && kill(os_pid) end)
       eventually(fn -> is_binary(epmd_names(port)) end)
+      os_pid
     end
 
     # NAMES_REQ of the EPMD protocol.

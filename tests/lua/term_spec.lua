@@ -13,6 +13,17 @@ local function fails(message, f, ...)
   assert.are.equal(message, (tostring(err):gsub("^[^ ]*%.lua:%d+: ", "")))
 end
 
+-- A map with its entries in the order of their text.
+local function sorted(m)
+  local entries = {}
+  for k, v in pairs(m) do
+    entries[#entries + 1] = ("%s => %s"):format(tostring(tuple(k)):sub(2, -2),
+      tostring(tuple(v)):sub(2, -2))
+  end
+  table.sort(entries)
+  return "%{" .. table.concat(entries, ", ") .. "}"
+end
+
 -- An external term from bytes.
 local function ext(...)
   return term.decode(string.char(131, ...))
@@ -56,6 +67,15 @@ describe("numbers", function()
     assert.are.equal("18446744073709551616", tostring(big))
     assert.are.equal("\131n\9\0\0\0\0\0\0\0\0\0\1", term.encode(big))
     assert.are.equal(7, ext(111, 0, 0, 0, 9, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0))
+  end)
+
+  it("larger than any BEAM's are refused", function()
+    local function big(len)
+      return ("\131o%s\0%s"):format((">I4"):pack(len), ("\1"):rep(len))
+    end
+    assert.are.equal(big(4194296), term.encode(term.decode(big(4194296))))
+    fails("corrupted term at byte 0: an integer of 4194297 bytes: the limit is 4194296",
+      term.decode, big(4194297))
   end)
 
   it("that are floats stay floats", function()
@@ -110,6 +130,9 @@ describe("atoms", function()
 
   it("cannot be assigned to", function()
     fails("atoms cannot be assigned to", function() atom.never_made_before = 1 end)
+    local made = atom.made_before
+    fails("atoms cannot be assigned to", function() atom.made_before = 1 end)
+    assert.are.equal(made, atom.made_before)
   end)
 end)
 
@@ -352,6 +375,24 @@ describe("maps", function()
     assert.are.equal(2, seen)
   end)
 
+  it("with atom keys are made of any map, and lose nothing", function()
+    local m = term.amap(pass(map { a = null, b = 1, [3] = null }))
+    assert.are.equal("%{3 => nil, :a => nil, :b => 1}", sorted(pass(m)))
+    assert.is_nil(m[atom.a])
+    m = term.amap(ext(116, 0, 0, 0, 1, 70, 63, 240, 0, 0, 0, 0, 0, 0, 97, 20))
+    assert.are.equal(20, term.get(m, 1.0))
+    m = pass(map { a = null, [atom.b] = null })
+    term.amap(m)
+    assert.are.equal('%{"a" => nil, :b => nil}', sorted(m)) -- as it was
+    fails("the table has a key both as a string and as an atom: a", term.amap,
+      pass(map { a = null, [atom.a] = 1 }))
+    fails("the table has a key both as a string and as an atom: a", term.amap,
+      pass(map { a = null, [atom.a] = null }))
+    for _, other in ipairs { list { 1 }, tuple(1), term.improper({ 1 }, 2) } do
+      assert.has_error(function() term.amap(other) end)
+    end
+  end)
+
   it("have nil as a key", function()
     local m = map {}
     m[nil] = 1
@@ -479,11 +520,16 @@ describe("what cannot be sent", function()
   it("is a cycle, wherever it closes", function()
     local c = {}
     c.a = { c }
-    fails("value.a[1].a[1].a[1]....a[1].a[1].a[1]: a cycle: the table contains itself",
+    fails("value.a[1].a: a cycle: the table contains itself",
       term.encode, c)
+    local far = { c }
+    for _ = 1, 1000 do far = { far } end
+    assert.has_error(function() term.encode(far) end)
     local t = tuple(1, 2)
     t[2] = t
     assert.has_error(function() term.encode(t) end)
+    local shared = { 1 }
+    assert.are.equal("[[1], [1], [[1]]]", tostring(pass { shared, shared, { shared } }))
     local key = tuple(1)
     key[1] = map { [key] = 1 }
     assert.has_error(function() term.encode(key) end)
