@@ -66,14 +66,11 @@ static enum result fail_with(struct decoder *d) {
 
 /* {==== Frames ============================================================================ */
 
-/* Doubles the frames; a userdata in the slot `base` holds them. [-0, +0, m] */
+/* [-0, +0, m] */
 static void grow_frames(struct decoder *d) {
     size_t size = d->cap * sizeof *d->frames;
-    struct frame *grown = lua_newuserdatauv(d->L, 2 * size, 0);
-    memcpy(grown, d->frames, size);
-    d->frames = grown;
+    d->frames = term_grow(d->L, d->base, d->frames, size, 2 * size);
     d->cap *= 2;
-    lua_replace(d->L, d->base);
 }
 
 /* Counts `count` terms more that must come. A header that promises more than there are bytes is

@@ -197,14 +197,11 @@ static bool put_leaf(struct encoder *e, int type) {
 
 /* {==== Opening a container =============================================================== */
 
-/* Doubles the frames; a userdata in a slot holds them. [-0, +0, m] */
+/* [-0, +0, m] */
 static void grow_frames(struct encoder *e) {
     size_t size = e->cap * sizeof *e->frames;
-    struct frame *grown = lua_newuserdatauv(e->L, 2 * size, 0);
-    memcpy(grown, e->frames, size);
-    e->frames = grown;
+    e->frames = term_grow(e->L, e->base + SLOT_FRAMES, e->frames, size, 2 * size);
     e->cap *= 2;
-    lua_replace(e->L, e->base + SLOT_FRAMES);
 }
 
 /* Notes the table on the top as open; false when it is already, so that it is inside itself.

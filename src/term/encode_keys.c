@@ -9,16 +9,12 @@
 
 enum { FIRST_RANGES = 16, HEAD = 5 };
 
-/* Doubles the ranges; a userdata in a slot holds them. [-0, +0, m] */
+/* [-0, +0, m] */
 static void grow_ranges(struct encoder *e) {
     size_t cap = e->ranges_cap == 0 ? FIRST_RANGES : 2 * e->ranges_cap;
-    struct range *grown = lua_newuserdatauv(e->L, cap * sizeof *grown, 0);
-    if (e->ranges_len > 0) {
-        memcpy(grown, e->ranges, e->ranges_len * sizeof *grown);
-    }
-    e->ranges = grown;
+    e->ranges = term_grow(e->L, e->base + SLOT_RANGES, e->ranges, e->ranges_len * sizeof *e->ranges,
+                          cap * sizeof *e->ranges);
     e->ranges_cap = cap;
-    lua_replace(e->L, e->base + SLOT_RANGES);
 }
 
 void term_encode_note_key(struct encoder *e, const struct frame *frame, bool complex) {

@@ -187,6 +187,10 @@ struct term_state *term_state(lua_State *L); /* [-0, +0, -] */
  * [-0, +1, m] */
 struct buf *term_scratch(lua_State *L);
 
+/* Gives an array of `size` bytes that begins with the `used` bytes of `array`. It is a userdata,
+ * which the stack slot `slot` keeps alive. [-0, +0, m] */
+void *term_grow(lua_State *L, int slot, const void *array, size_t used, size_t size);
+
 /* }==== */
 
 #endif

@@ -42,6 +42,15 @@ struct buf *term_scratch(lua_State *L) {
     return buf;
 }
 
+void *term_grow(lua_State *L, int slot, const void *array, size_t used, size_t size) {
+    void *grown = lua_newuserdatauv(L, size, 0);
+    if (used > 0) {
+        memcpy(grown, array, used);
+    }
+    lua_replace(L, slot);
+    return grown;
+}
+
 void term_open(lua_State *L, struct term_atoms *atoms) {
     struct term_state *state = lua_newuserdatauv(L, sizeof *state, 0);
     *state = (struct term_state){.atoms = atoms};
