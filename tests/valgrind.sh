@@ -30,6 +30,8 @@ exec "$logs/check" "$build/lunode" "\$@"
 END
 chmod +x "$logs/check" "$logs/lunode"
 
+# Starting and ending take some ten times as long, and are what most time limits are about.
+export LUNODE_TEST_SLOWER=10
 failed=0
 # suite TITLE COMMAND...
 suite() {
@@ -51,9 +53,8 @@ lua_tests() {
     LUA_CPATH="$build/lua/?.so;;" "$logs/check" lua5.4 "$(command -v busted)" tests/lua
 }
 
-# Starting and ending take some ten times as long, and are what most time limits are about.
 elixir_tests() {
-    LUNODE_PROGRAM="$logs/lunode" LUNODE_TEST_SLOWER=10 mix test --exclude not_under_valgrind
+    LUNODE_PROGRAM="$logs/lunode" mix test --exclude not_under_valgrind
 }
 
 suite "C tests" c_tests
