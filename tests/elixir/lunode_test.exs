@@ -569,7 +569,12 @@ defmodule LunodeTest do
           Task.async(fn -> Lunode.call(cnode, :talker, {:many, 1_000_000}, limit(60_000)) end)
 
         assert longest_queue(cnode, call, 0) < 1_000
-        eventually(fn -> Process.info(cnode, :message_queue_len) == {:message_queue_len, 0} end)
+
+        eventually(
+          fn -> Process.info(cnode, :message_queue_len) == {:message_queue_len, 0} end,
+          20_000
+        )
+
         Lunode.stop(cnode)
       end)
     end
