@@ -5,10 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/packages.sh
 
-export LC_ALL=C.UTF-8
-: "${HOME:=$(mktemp -d)}"
-export HOME
-
 echo "== What is needed"
 # shellcheck disable=SC2086 # the names are words
 need_packages $build_packages

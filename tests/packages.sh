@@ -1,6 +1,10 @@
 # shellcheck shell=sh disable=SC2034 # the lists are for those who read this
-# Read by tests/run.sh and examples/quickstart.sh: `need_packages NAME...` installs the Debian
-# packages that are missing, and says nothing when there are none.
+# Read by the other scripts: sets the environment that Mix needs, and `need_packages NAME...`
+# installs the Debian packages that are missing, and says nothing when there are none.
+
+export LC_ALL=C.UTF-8
+: "${HOME:=$(mktemp -d)}"
+export HOME
 
 # What it takes to build and run lunode, and what testing takes beside it.
 build_packages="cmake gcc libc6-dev make pkg-config erlang-base erlang-dev elixir

@@ -6,10 +6,6 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/packages.sh
 
-export LC_ALL=C.UTF-8
-: "${HOME:=$(mktemp -d)}"
-export HOME
-
 passed=0
 failed=0
 log=$(mktemp)

@@ -7,8 +7,8 @@ defmodule Lunode.Options do
     :handlers,
     :config,
     :node_name,
+    :start_timeout,
     env: [],
-    start_timeout: 5_000,
     log: true
   ]
 
@@ -31,9 +31,17 @@ defmodule Lunode.Options do
   """
   @spec new!(keyword) :: t
   def new!(opts) do
-    opts = Keyword.validate!(opts, @defaults)
+    opts =
+      opts |> Keyword.validate!(@defaults) |> Keyword.put_new(:start_timeout, patience(5_000))
+
     struct!(__MODULE__, Enum.map(opts, fn {key, value} -> {key, check(key, value)} end))
   end
+
+  @doc """
+  A time limit of `ms` milliseconds. The tests stretch it where the program runs under valgrind.
+  """
+  @spec patience(pos_integer) :: pos_integer
+  def patience(ms), do: ms * Application.get_env(:lunode, :slower, 1)
 
   defp check(key, value) do
     case cast(key, value) do

@@ -168,7 +168,7 @@ defmodule Lunode.Server do
 
   # The program ends now by itself, or has been killed: its exit status says which.
   def handle_info({:nodedown, node}, %{node: node} = state) do
-    Process.send_after(self(), :end_timeout, @end_timeout)
+    Process.send_after(self(), :end_timeout, Options.patience(@end_timeout))
     {:noreply, state}
   end
 
@@ -193,7 +193,7 @@ defmodule Lunode.Server do
   # {==== Ending ================================================================================
 
   @impl true
-  def terminate(_reason, state), do: end_program(state, @end_timeout)
+  def terminate(_reason, state), do: end_program(state, Options.patience(@end_timeout))
 
   # Losing the connection is what tells a node to end.
   defp end_program(state, timeout) do

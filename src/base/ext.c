@@ -31,14 +31,12 @@ static bool shape_of_container(const uint8_t *p, size_t len, struct shape *shape
 static bool shape_of_identifier(const uint8_t *p, size_t len, struct shape *shape) {
     switch (p[0]) {
     case EXT_PID:
-        *shape = (struct shape){1, 1}; /* the node name, then 9 bytes: see tail_of */
-        return true;
     case EXT_NEW_PID:
     case EXT_PORT:
     case EXT_NEW_PORT:
     case EXT_V4_PORT:
     case EXT_REFERENCE:
-        *shape = (struct shape){1, 1};
+        *shape = (struct shape){1, 1}; /* the node name, then numbers: see tail_of */
         return true;
     case EXT_NEW_REFERENCE:
     case EXT_NEWER_REFERENCE:

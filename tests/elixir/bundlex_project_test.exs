@@ -39,14 +39,14 @@ defmodule Lunode.BundlexProjectTest do
     assert length(native[:sources]) == length(Path.wildcard("src/**/*.c"))
   end
 
-  @tag timeout: 120_000
+  @tag timeout: limit(120_000)
   test "compiles and links a program that runs", %{module: module, native: native} do
     base = Path.join(module.src_path(), native[:src_base])
     output = folder([])
 
     objects =
       native[:sources]
-      |> Task.async_stream(&compile(&1, base, native, output), timeout: 60_000)
+      |> Task.async_stream(&compile(&1, base, native, output), timeout: limit(60_000))
       |> Enum.map(fn {:ok, object} -> object end)
 
     program = Path.join(output, "lunode")

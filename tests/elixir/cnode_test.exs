@@ -69,7 +69,7 @@ defmodule Lunode.CNodeTest do
         send(me, {linked, free})
       end)
 
-    assert_receive {:DOWN, ^ref, :process, _, _}, 5_000
+    assert_receive {:DOWN, ^ref, :process, _, _}, limit(5_000)
     assert_received {linked, free}
     eventually(fn -> not Process.alive?(linked.server) end)
     assert CNode.call(free, {:add, 1, 1}) == 2
@@ -84,7 +84,7 @@ defmodule Lunode.CNodeTest do
         began = now()
         assert CNode.start_link(:lunode, :native) == {:error, :spawn_cnode}
         assert CNode.start(:lunode, :native) == {:error, :spawn_cnode}
-        assert now() - began < 2_000
+        assert now() - began < limit(2_000)
       end)
 
     assert log =~ ~r/cannot start: .*main\.lua:1:/
@@ -123,7 +123,7 @@ defmodule Lunode.CNodeTest do
         for j <- 1..50, do: assert(CNode.call(cnode, {:add, i * 1_000, j}) == i * 1_000 + j)
       end)
     end
-    |> Task.await_many()
+    |> Task.await_many(limit(5_000))
 
     CNode.stop(cnode)
   end
@@ -162,7 +162,7 @@ defmodule Lunode.CNodeTest do
     refute running?(os_pid)
     began = now()
     assert_raise RuntimeError, ~r/does not run/, fn -> CNode.call(cnode, {:add, 1, 2}) end
-    assert now() - began < 500
+    assert now() - began < limit(500)
     assert CNode.send(cnode, 1) == :ok
     assert CNode.stop(cnode) == {:error, :disconnect_cnode}
   end
@@ -173,7 +173,7 @@ defmodule Lunode.CNodeTest do
 
     capture_log(fn ->
       kill(os_pid(cnode.server))
-      assert_receive {:DOWN, ^ref, :process, _, {:lunode_exit, 137}}, 2_000
+      assert_receive {:DOWN, ^ref, :process, _, {:lunode_exit, 137}}, limit(2_000)
     end)
   end
 

@@ -14,7 +14,7 @@ defmodule Lunode.FloodTest do
     %{raw: raw}
   end
 
-  @tag timeout: 120_000
+  @tag timeout: limit(120_000)
   test "1,000 messages of 64 KiB, sent without reading between", %{raw: raw} do
     before = memory(raw.os_pid)
     filling = :crypto.strong_rand_bytes(65_536 - 4)
@@ -23,7 +23,7 @@ defmodule Lunode.FloodTest do
     assert_memory_back(raw, before)
   end
 
-  @tag timeout: 120_000
+  @tag timeout: limit(120_000)
   test "100,000 small messages, fired at once", %{raw: raw} do
     before = memory(raw.os_pid)
     for i <- 1..100_000, do: send({:any, raw.node}, i)
@@ -31,7 +31,7 @@ defmodule Lunode.FloodTest do
     assert_memory_back(raw, before)
   end
 
-  @tag timeout: 120_000
+  @tag timeout: limit(120_000)
   test "20,000 calls from 100 processes", %{raw: raw} do
     before = memory(raw.os_pid)
 
@@ -40,7 +40,7 @@ defmodule Lunode.FloodTest do
         for i <- 1..200, do: assert(GenServer.call({:any, raw.node}, {caller, i}) == {caller, i})
       end)
     end
-    |> Task.await_many(60_000)
+    |> Task.await_many(limit(60_000))
 
     assert_memory_back(raw, before)
   end
@@ -56,13 +56,13 @@ defmodule Lunode.FloodTest do
       send(me, :sent)
     end)
 
-    for i <- 1..100, do: assert(GenServer.call({:any, raw.node}, i, 10_000) == i)
-    assert_receive :sent, 10_000
+    for i <- 1..100, do: assert(GenServer.call({:any, raw.node}, i, limit(10_000)) == i)
+    assert_receive :sent, limit(10_000)
     Process.exit(deaf, :kill)
   end
 
   defp assert_memory_back(raw, before) do
-    unless sanitized?(raw.os_pid) do
+    unless keeps_freed?(raw.os_pid) do
       eventually(fn -> memory(raw.os_pid) < before + @allowance end)
     end
   end

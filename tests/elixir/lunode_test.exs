@@ -139,7 +139,7 @@ defmodule LunodeTest do
       broken = script("broken.lua", "return {\n  add = function( end\n}")
       assert {:error, {:start_failed, reason}} = Lunode.start_link(handlers: broken)
       assert reason =~ ~r/broken\.lua:2:/
-      assert now() - began < 2_000
+      assert now() - began < limit(2_000)
     end
 
     test "gives the reason: handlers that aren't there" do
@@ -312,7 +312,7 @@ defmodule LunodeTest do
       kill(os_pid, "STOP")
       began = now()
       assert Lunode.stop(cnode) == :ok
-      assert (now() - began) in 1_000..3_000
+      assert (now() - began) in 1_000..limit(3_000)
       refute running?(os_pid)
     end
 
@@ -325,7 +325,7 @@ defmodule LunodeTest do
           send(me, {cnode, os_pid(cnode)})
         end)
 
-      assert_receive {:DOWN, ^ref, :process, _, :normal}, 5_000
+      assert_receive {:DOWN, ^ref, :process, _, :normal}, limit(5_000)
       assert_received {cnode, os_pid}
       eventually(fn -> not Process.alive?(cnode) end)
       refute running?(os_pid)
@@ -350,7 +350,7 @@ defmodule LunodeTest do
       capture_log(fn ->
         {:ok, cnode} = Lunode.start_link(handlers: handlers)
         kill(os_pid(cnode))
-        assert_receive {:EXIT, ^cnode, {:lunode_exit, 137}}, 2_000
+        assert_receive {:EXIT, ^cnode, {:lunode_exit, 137}}, limit(2_000)
       end)
     end
 
@@ -362,7 +362,7 @@ defmodule LunodeTest do
       capture_log(fn ->
         {:ok, cnode} = Lunode.start_link(handlers: quitter)
         Lunode.cast(cnode, :quitter, :now)
-        assert_receive {:EXIT, ^cnode, {:lunode_exit, 3}}, 2_000
+        assert_receive {:EXIT, ^cnode, {:lunode_exit, 3}}, limit(2_000)
       end)
     end
 
@@ -372,7 +372,7 @@ defmodule LunodeTest do
       capture_log(fn ->
         {:ok, cnode} = Lunode.start_link(handlers: handlers)
         Node.disconnect(Lunode.node(cnode))
-        assert_receive {:EXIT, ^cnode, {:lunode_exit, 0}}, 2_000
+        assert_receive {:EXIT, ^cnode, {:lunode_exit, 0}}, limit(2_000)
       end)
     end
 
@@ -384,7 +384,7 @@ defmodule LunodeTest do
           {:ok, cnode} = Lunode.start_link(handlers: handlers)
           kill(os_pid(cnode), "STOP")
           Node.disconnect(Lunode.node(cnode))
-          assert_receive {:EXIT, ^cnode, {:lunode_exit, 137}}, 4_000
+          assert_receive {:EXIT, ^cnode, {:lunode_exit, 137}}, limit(4_000)
         end)
 
       assert log =~ "was lost but its program runs on"
@@ -396,7 +396,7 @@ defmodule LunodeTest do
         assert Lunode.call(LunodeTest.Supervised, :counter, {:add, 5}) == 5
         ref = Process.monitor(cnode)
         kill(os_pid(cnode))
-        assert_receive {:DOWN, ^ref, :process, _, {:lunode_exit, 137}}, 2_000
+        assert_receive {:DOWN, ^ref, :process, _, {:lunode_exit, 137}}, limit(2_000)
 
         eventually(fn -> Lunode.node(LunodeTest.Supervised) end)
         assert Lunode.call(LunodeTest.Supervised, :counter, :get) == 0
@@ -565,9 +565,16 @@ defmodule LunodeTest do
       cnode = start_linked(handlers: handlers)
 
       capture_log(fn ->
-        call = Task.async(fn -> Lunode.call(cnode, :talker, {:many, 1_000_000}, 60_000) end)
+        call =
+          Task.async(fn -> Lunode.call(cnode, :talker, {:many, 1_000_000}, limit(60_000)) end)
+
         assert longest_queue(cnode, call, 0) < 1_000
-        eventually(fn -> Process.info(cnode, :message_queue_len) == {:message_queue_len, 0} end)
+
+        eventually(
+          fn -> Process.info(cnode, :message_queue_len) == {:message_queue_len, 0} end,
+          20_000
+        )
+
         Lunode.stop(cnode)
       end)
     end

@@ -1,7 +1,7 @@
 defmodule Lunode.SendErrorsTest do
   use ExUnit.Case, async: true
 
-  import Lunode.Test.OS, only: [folder: 1]
+  import Lunode.Test.OS, only: [folder: 1, limit: 1]
 
   @moduletag :capture_log
 
@@ -111,7 +111,7 @@ defmodule Lunode.SendErrorsTest do
 
   test "the sender to `any` gets the reason", %{node: node} do
     send({:any, node}, :give)
-    assert_receive {^node, {:error, {:lua_error, message, _traceback}}}, 5_000
+    assert_receive {^node, {:error, {:lua_error, message, _traceback}}}, limit(5_000)
     assert message =~ "reply[1]: cannot send a function"
   end
 

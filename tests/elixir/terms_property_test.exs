@@ -1,12 +1,12 @@
 defmodule Lunode.TermsPropertyTest do
   use ExUnit.Case, async: true
 
-  alias Lunode.Test.{RandomTerm, Terms}
+  alias Lunode.Test.{OS, RandomTerm, Terms}
 
   @terms 10_000
   @batch 100
 
-  @tag timeout: 600_000
+  @tag timeout: OS.limit(600_000)
   test "10,000 random terms come back the same, read and made anew" do
     lua = Terms.start()
     seed = RandomTerm.seed("random terms")

@@ -20,8 +20,14 @@ defmodule Lunode.Test.OS do
   @doc "A handler that returns every message."
   def echo, do: "return function(message) return message end\n"
 
-  @doc "Waits until `fun` gives a true value, and gives that; fails after `timeout` ms."
-  def eventually(fun, timeout \\ 5_000), do: poll(fun, now() + timeout)
+  @doc """
+  A time limit of `ms` milliseconds, times LUNODE_TEST_SLOWER: how much slower the program runs than
+  it does by itself, under valgrind for example.
+  """
+  def limit(ms), do: ms * String.to_integer(System.get_env("LUNODE_TEST_SLOWER") || "1")
+
+  @doc "Waits until `fun` gives a true value, and gives that; fails after `limit(ms)`."
+  def eventually(fun, ms \\ 5_000), do: poll(fun, now() + limit(ms))
 
   defp poll(fun, deadline) do
     value = fun.()
@@ -53,6 +59,6 @@ defmodule Lunode.Test.OS do
     String.to_integer(kib)
   end
 
-  @doc "Built with sanitizers: slower, and it keeps freed memory."
-  def sanitized?(os_pid), do: File.read!("/proc/#{os_pid}/maps") =~ "libasan"
+  @doc "Built with sanitizers or under valgrind: it keeps freed memory then."
+  def keeps_freed?(os_pid), do: File.read!("/proc/#{os_pid}/maps") =~ ~r/libasan|vgpreload/
 end

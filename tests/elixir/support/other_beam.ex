@@ -1,6 +1,8 @@
 defmodule Lunode.Test.OtherBeam do
   @moduledoc "A second BEAM, reached by its standard input and output whatever its own name is."
 
+  alias Lunode.Test.OS
+
   @doc """
   Options: `:host` (one with a dot makes its name a long one), `:cookie`, `:env`.
   """
@@ -29,7 +31,7 @@ defmodule Lunode.Test.OtherBeam do
   def disconnect({peer, _name}, node), do: :peer.call(peer, :erlang, :disconnect_node, [node])
 
   def call({peer, _name}, server, request) do
-    :peer.call(peer, :gen_server, :call, [server, request, 5_000], 10_000)
+    :peer.call(peer, :gen_server, :call, [server, request, OS.limit(5_000)], OS.limit(10_000))
   end
 
   def stop({peer, _name}), do: :peer.stop(peer)

@@ -67,13 +67,13 @@ defmodule Lunode.Test.RawNode do
 
   def own_host, do: node() |> Atom.to_string() |> String.split("@") |> List.last()
 
-  @doc "The next line of output, `{:exit, status}`, or `:nothing` after `timeout` ms."
-  def next(%{port: port}, timeout \\ 5_000) do
+  @doc "The next line of output, `{:exit, status}`, or `:nothing` after `OS.limit(ms)`."
+  def next(%{port: port}, ms \\ 5_000) do
     receive do
       {^port, {:data, {:eol, line}}} -> line
       {^port, {:exit_status, status}} -> {:exit, status}
     after
-      timeout -> :nothing
+      OS.limit(ms) -> :nothing
     end
   end
 
@@ -89,33 +89,33 @@ defmodule Lunode.Test.RawNode do
   end
 
   @doc "Asserts that it ends by itself, with status 0, within about a second."
-  def assert_ends(raw, timeout \\ 1_000) do
-    assert {:exit, 0} = skip_lines(raw, timeout), File.read!(raw.stderr)
+  def assert_ends(raw, ms \\ 1_000) do
+    assert {:exit, 0} = skip_lines(raw, ms), File.read!(raw.stderr)
   end
 
-  defp skip_lines(raw, timeout) do
-    with line when is_binary(line) <- next(raw, timeout), do: skip_lines(raw, timeout)
+  defp skip_lines(raw, ms) do
+    with line when is_binary(line) <- next(raw, ms), do: skip_lines(raw, ms)
   end
 
   @doc "Ends its standard input. Its exit status isn't known after that."
   def close_stdin(%{port: port}), do: Port.close(port)
 
   @doc "Asserts that the process is gone within about a second."
-  def assert_gone(raw, timeout \\ 1_000) do
-    OS.eventually(fn -> not OS.running?(raw.os_pid) end, timeout)
+  def assert_gone(raw, ms \\ 1_000) do
+    OS.eventually(fn -> not OS.running?(raw.os_pid) end, ms)
   end
 
   @doc "A plain message to the default handler; gives what comes back."
-  def ask(raw, message, timeout \\ 5_000) do
+  def ask(raw, message, ms \\ 5_000) do
     send({:any, raw.node}, message)
-    answer(raw, timeout)
+    answer(raw, ms)
   end
 
-  def answer(%{node: node}, timeout \\ 5_000) do
+  def answer(%{node: node}, ms \\ 5_000) do
     receive do
       {^node, value} -> value
     after
-      timeout -> :nothing
+      OS.limit(ms) -> :nothing
     end
   end
 

@@ -2,9 +2,10 @@ defmodule Lunode.Test.Terms do
   @moduledoc "Sends terms through the handler `terms`, and compares what comes back."
 
   import ExUnit.Assertions
+  alias Lunode.Test.OS
 
   @handler Path.expand("../handlers/terms.lua", __DIR__)
-  @timeout 120_000
+  @timeout OS.limit(120_000)
 
   @doc "Starts a node with the handler, for the module or test that calls; gives its server."
   def start do
