@@ -202,8 +202,7 @@ defmodule Lunode.BundlexContractTest do
     end
 
     test "of a configuration whose error can't even be made a text" do
-      hostile =
-        ~s|error(setmetatable({}, { __tostring = function() error("no text") end }))|
+      hostile = ~s|error(setmetatable({}, { __tostring = function() error("no text") end }))|
 
       assert_early_failure([config: script("lunode.lua", hostile)], ~r/no text/)
     end
