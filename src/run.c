@@ -315,6 +315,8 @@ static void finish(struct run *run) {
 /* A starter such as Bundlex waits for `ready` and never learns that we ended: so the reason is
  * told, and the end of standard input awaited. */
 static void await_end_of_input(void) {
+    (void)signal(SIGTERM, SIG_DFL); /* the loop, which watched for them, does not run any more */
+    (void)signal(SIGINT, SIG_DFL);
     char ignored[4096];
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     ssize_t n;

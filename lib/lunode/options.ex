@@ -57,20 +57,20 @@ defmodule Lunode.Options do
 
   # Made absolute here: a restart must find the same files though the working folder has changed.
   defp cast(key, path) when key in [:handlers, :config] do
-    if is_binary(path) or is_list(path) do
-      {:ok, Path.expand(path)}
-    else
+    text = IO.chardata_to_string(path)
+    if text =~ "\0", do: {:error, "a path"}, else: {:ok, Path.expand(text)}
+  rescue
+    _not_text in [ArgumentError, FunctionClauseError, UnicodeConversionError] ->
       {:error, "a path"}
-    end
   end
 
   defp cast(:node_name, name) when is_atom(name), do: cast(:node_name, Atom.to_string(name))
 
   defp cast(:node_name, name) do
-    if is_binary(name) and name =~ ~r/\A[A-Za-z0-9_-]+\z/ do
+    if is_binary(name) and name =~ ~r/\A[A-Za-z0-9_-]{1,128}\z/ do
       {:ok, name}
     else
-      {:error, "what stands before the @ of a node name: letters, digits, - and _"}
+      {:error, "what stands before the @ of a node name: up to 128 letters, digits, - and _"}
     end
   end
 
@@ -93,7 +93,8 @@ defmodule Lunode.Options do
   defp cast(:log, _other), do: {:error, "true, false, or one of #{inspect(@levels)}"}
 
   defp env_pair?({name, value}) do
-    (is_binary(name) or is_atom(name)) and (is_binary(value) or is_nil(value))
+    (is_binary(name) or is_atom(name)) and to_string(name) =~ ~r/\A[^=\0]+\z/ and
+      (is_nil(value) or (is_binary(value) and not String.contains?(value, "\0")))
   end
 
   defp env_pair?(_other), do: false

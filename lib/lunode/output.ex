@@ -73,6 +73,7 @@ defmodule Lunode.Output do
   # The first line of an event says its level and source; the others add their text,
   # indented, so that on a console none of them passes for an event of its own.
   defp gather(output, line) do
+    output = finish_other(output, line)
     text = if output.event == [], do: first_line(line), else: text(line)
 
     cond do
@@ -80,10 +81,23 @@ defmodule Lunode.Output do
         %{output | event: [text | output.event]}
 
       true ->
-        write(output, [text | output.event] |> Enum.reverse() |> Enum.join("\n    "))
-        %{output | event: []}
+        finish(%{output | event: [text | output.event]})
     end
   end
+
+  # The last line of an event may have been dropped: another's line is none of it.
+  defp finish_other(%{event: []} = output, _line), do: output
+
+  defp finish_other(%{event: event} = output, line) do
+    if head(List.last(event)) == head(line), do: output, else: finish(output)
+  end
+
+  defp finish(output) do
+    write(output, output.event |> Enum.reverse() |> Enum.join("\n    "))
+    %{output | event: []}
+  end
+
+  defp head(line), do: Regex.run(~r/\A\[[a-z]+\] [^:|]*/, line)
 
   defp continues?(line), do: line =~ ~r/\A\[[a-z]+\] [^:|]*\| /
   defp first_line(line), do: String.replace(line, ~r/\A(\[[a-z]+\] [^:|]*)\| /, "\\1: ")
@@ -123,11 +137,16 @@ defmodule Lunode.Output do
   # The source stays in the text too: a console shows no metadata unless told to.
   defp source(text), do: text |> String.split(":", parts: 2) |> hd()
 
-  # Lua prints any bytes; the log takes characters.
+  # Lua prints any bytes; the log takes characters. A control character could make a console show
+  # a line that nobody logged.
   defp printable(text) do
-    if String.valid?(text), do: text, else: for(<<byte <- text>>, into: "", do: escape(byte))
+    if String.valid?(text) do
+      Regex.replace(~r/[^\P{Cc}\n\t]/u, text, fn <<control::utf8>> -> escape(control) end)
+    else
+      for <<byte <- text>>, into: "", do: escape(byte)
+    end
   end
 
-  defp escape(byte) when byte < 0x80, do: <<byte>>
+  defp escape(byte) when byte in 0x20..0x7E or byte in [?\n, ?\t], do: <<byte>>
   defp escape(byte), do: "\\x" <> Base.encode16(<<byte>>)
 end

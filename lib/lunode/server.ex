@@ -78,8 +78,10 @@ defmodule Lunode.Server do
     {:stop, reason}
   end
 
+  # No connection is this node's own yet: one under its name is to another program, which lives on.
   defp refuse(reason, starter, state) do
-    end_program(state, 0)
+    if state.port, do: Program.await_end(state.port, 0)
+    log_rest(state)
     refuse(reason, starter)
   end
 
@@ -193,12 +195,12 @@ defmodule Lunode.Server do
   # {==== Ending ================================================================================
 
   @impl true
-  def terminate(_reason, state), do: end_program(state, Options.patience(@end_timeout))
+  def terminate(_reason, state), do: end_program(state)
 
   # Losing the connection is what tells a node to end.
-  defp end_program(state, timeout) do
+  defp end_program(state) do
     Node.disconnect(state.node)
-    if state.port, do: Program.await_end(state.port, timeout)
+    if state.port, do: Program.await_end(state.port, Options.patience(@end_timeout))
     log_rest(state)
   end
 

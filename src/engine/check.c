@@ -13,6 +13,12 @@ static int load(lua_State *L) {
     return 0;
 }
 
+/* Makes a text of the error, while `__tostring` may still fail safely. [-1, +1, e] */
+static int error_text(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
 /* A script that compares an atom with a text, which are never equal. Best effort: by line. */
 static void warn_of_texts(struct engine *engine, const char *path) {
     char line[1024];
@@ -20,8 +26,11 @@ static void warn_of_texts(struct engine *engine, const char *path) {
     for (int number = 1; file != NULL && fgets(line, sizeof line, file) != NULL; number++) {
         const char *at = strstr(line, "[1]");
         at = at == NULL ? NULL : at + 3 + strspn(at + 3, " ");
-        if (at != NULL && (strncmp(at, "==", 2) == 0 || strncmp(at, "~=", 2) == 0) &&
-            strchr("\"'", at[2 + strspn(at + 2, " ")]) != NULL) {
+        if (at == NULL || (strncmp(at, "==", 2) != 0 && strncmp(at, "~=", 2) != 0)) {
+            continue;
+        }
+        char quote = at[2 + strspn(at + 2, " ")];
+        if (quote == '"' || quote == '\'') {
             log_line(engine->log, LOG_LEVEL_WARNING, "check",
                      "%s:%d: compares with a text; an atom is atom.name", path, number);
         }
@@ -39,11 +48,13 @@ bool eng_check(struct engine *engine, const char *path, struct err *err) {
     }
     bool ok = handler->failure.len == 0;
     if (ok) {
-        lua_pushcfunction(handler->L, load);
-        lua_pushlightuserdata(handler->L, handler);
-        ok = lua_pcall(handler->L, 1, 0, 0) == LUA_OK;
+        lua_State *L = handler->L;
+        lua_pushcfunction(L, error_text);
+        lua_pushcfunction(L, load);
+        lua_pushlightuserdata(L, handler);
+        ok = lua_pcall(L, 1, 0, 1) == LUA_OK;
         if (!ok) {
-            err_set(err, "%s", luaL_tolstring(handler->L, -1, NULL));
+            err_set(err, "%s", lua_tostring(L, -1));
         }
     }
     warn_of_texts(engine, path);

@@ -66,6 +66,9 @@ static bool add_script(struct eng_config *config, const char *name, const char *
     if (!check_name(name, path, err)) {
         return false;
     }
+    if (same != NULL && strcmp(same->path, path) == 0) {
+        return true; /* found in the folder, and configured there by its path */
+    }
     if (same != NULL) {
         return err_set(err, "two scripts for the handler %s: %s and %s", name, same->path, path);
     }
@@ -280,7 +283,9 @@ static void read_handler(lua_State *L, struct reading *reading, const char *name
 
 /* [-0, +0, e] */
 static void read_handlers(lua_State *L, struct reading *reading) {
-    luaL_checktype(L, -1, LUA_TTABLE);
+    if (!lua_istable(L, -1)) {
+        luaL_error(L, "handlers: a table expected, got %s", luaL_typename(L, -1));
+    }
     lua_pushnil(L);
     while (lua_next(L, -2) != 0) {
         if (lua_type(L, -2) != LUA_TSTRING) {
@@ -312,19 +317,25 @@ static int read_config(lua_State *L) {
     return 0;
 }
 
+/* Makes a text of the error, while `__tostring` may still fail safely. [-1, +1, e] */
+static int error_text(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
 bool eng_config_read(struct eng_config *config, const char *path, struct err *err) {
     struct reading reading = {config, path};
     lua_State *L = luaL_newstate();
     if (L == NULL) {
         return err_set(err, "no memory for a Lua state");
     }
+    lua_pushcfunction(L, error_text);
     lua_pushcfunction(L, read_config);
     lua_pushlightuserdata(L, &reading);
-    bool ok = lua_pcall(L, 1, 0, 0) == LUA_OK;
+    bool ok = lua_pcall(L, 1, 0, 1) == LUA_OK;
     if (!ok) {
-        const char *why = luaL_tolstring(L, -1, NULL);
-        err_set(err, "%s", why);
-        if (strstr(why, path) == NULL) {
+        err_set(err, "%s", lua_tostring(L, -1));
+        if (strstr(err->text, path) == NULL) {
             err_prefix(err, "%s: ", path);
         }
     }

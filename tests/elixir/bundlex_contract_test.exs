@@ -194,6 +194,14 @@ defmodule Lunode.BundlexContractTest do
       broken = script("lunode.lua", "return {\n  handlers = = {} }")
       assert_early_failure([config: broken], ~r/lunode\.lua:2:/)
       assert_early_failure([config: script("lunode.lua", "return 1")], ~r/lunode\.lua.*table/)
+      number = script("lunode.lua", "return { handlers = 5 }")
+      assert_early_failure([config: number], ~r/handlers: a table expected, got number/)
+    end
+
+    test "of a configuration whose error can't even be made a text" do
+      hostile = ~s|error(setmetatable({}, { __tostring = function() error("no text") end }))|
+
+      assert_early_failure([config: script("lunode.lua", hostile)], ~r/no text/)
     end
 
     test "of handlers that aren't there" do
@@ -210,6 +218,13 @@ defmodule Lunode.BundlexContractTest do
     test "of a name that stays taken" do
       raw = RawNode.start_connected()
       assert_early_failure([alive: raw.alive, creation: 2], ~r/#{raw.alive}/, 6_000)
+    end
+
+    test "ends at SIGTERM" do
+      raw = RawNode.start(handlers: "/nonexistent")
+      assert "[error] lunode: cannot start: " <> _ = RawNode.next(raw)
+      assert eventually(fn -> kill(raw.os_pid, "TERM") end)
+      RawNode.assert_gone(raw, 5_000)
     end
 
     defp assert_early_failure(opts, reason, ms \\ 2_000) do
@@ -404,6 +419,13 @@ defmodule Lunode.BundlexContractTest do
       assert GenServer.call({:good, raw.node}, 1) == 1
       assert {reason, _call} = catch_exit(GenServer.call({:bad, raw.node}, 1))
       assert inspect(reason) =~ "bad.lua:1:"
+    end
+
+    test "in a folder: the configuration may name one of them by its path, with options" do
+      config = ~s|return { handlers = { good = { path = "good.lua", on_failure = "stop" } } }|
+      handlers = folder(%{"good.lua" => echo(), "lunode.lua" => config})
+      raw = RawNode.start_connected(handlers: handlers)
+      assert GenServer.call({:good, raw.node}, 1) == 1
     end
 
     test "in a folder: names that begin with _ and the configuration are none" do

@@ -123,7 +123,12 @@ defmodule LunodeTest do
             {[config: :c], "config: must be a path"},
             {[env: [1]], "env: must be a map or list"},
             {[env: %{"A" => 1}], "env: must be a map or list"},
+            {[handlers: "a\0b"], "handlers: must be a path"},
+            {[handlers: [1, :a]], "handlers: must be a path"},
+            {[env: %{"A=B" => "1"}], "env: must be a map or list"},
+            {[env: %{"A" => "1\0"}], "env: must be a map or list"},
             {[node_name: "a@b"], "node_name: must be what stands before the @"},
+            {[node_name: String.duplicate("a", 300)], "node_name: must be what stands"},
             {[start_timeout: 0], "start_timeout: must be milliseconds"},
             {[log: :loud], "log: must be true, false, or one of"}
           ] do
@@ -172,6 +177,16 @@ defmodule LunodeTest do
         [os_pid] = Regex.run(~r/\b\d+$/m, log)
         eventually(fn -> not running?(os_pid) end)
       end)
+    end
+
+    test "of a second node under a name in use leaves the first alone", %{handlers: handlers} do
+      name = "twice_#{System.unique_integer([:positive])}_#{System.pid()}"
+      first = start(node_name: name, handlers: handlers)
+      assert {:error, {:start_failed, text}} = Lunode.start_link(node_name: name)
+      assert text =~ "in use" or text =~ "not ready"
+      assert Lunode.call(first, :counter, {:add, 1}) == 1
+      refute_receive _, 1_000
+      assert Lunode.call(first, :counter, {:add, 1}) == 2
     end
 
     test "leaves nothing behind: no process, no port, no message" do

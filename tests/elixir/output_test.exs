@@ -1,6 +1,7 @@
 defmodule Lunode.OutputTest do
-  use ExUnit.Case, async: true
+  use ExUnit.Case
 
+  import ExUnit.CaptureLog
   alias Lunode.Output
 
   defp lines(pieces) do
@@ -13,6 +14,25 @@ defmodule Lunode.OutputTest do
   test "pieces become lines, wherever they are cut" do
     assert {["ready", "[info] a: b"], %{begun: "ha"}} = lines(["ready\n[info] a: b\nha"])
     assert {["ready", "", "half"], %{begun: ""}} = lines(["rea", "dy", "\n\nha", "lf", "\n"])
+  end
+
+  test "an event whose last line was dropped takes in no line of another" do
+    log =
+      logged(["[info] a| one", "[info] a| two", "[error] b: boom", "[info] a| x", "[info] a: y"])
+
+    assert log =~ ~r/\[info\] a: one\n +two\n/
+    assert log =~ ~r/\[error\] b: boom\n/
+    assert log =~ ~r/\[info\] a: x\n +y\n/
+  end
+
+  test "control characters are shown as escapes" do
+    log = logged(["[info] a: x\r[error] b: forged\e[2K\tä\u009B\0"])
+    assert log =~ "a: x\\x0D[error] b: forged\\x1B[2K\tä\\x9B\\x00"
+  end
+
+  defp logged(lines) do
+    output = Output.new(:node@host, :debug)
+    capture_log(fn -> Enum.reduce(lines, output, &Output.log(&2, &1)) end)
   end
 
   test "a line beyond a mebibyte is cut, and the next one is whole" do
