@@ -241,6 +241,34 @@ defmodule Lunode.BundlexContractTest do
       end
     end
 
+    # Names that resolve are few on a test machine: the node gets a hosts file of its own, in a
+    # private mount namespace, and the other BEAM the same by its ERL_INETRC.
+    @long_host "a-rather-long-name.of-a-host.example.test"
+
+    case System.cmd("unshare", ["--mount", "true"], stderr_to_stdout: true) do
+      {_output, 0} -> :ok
+      {output, _status} -> @tag skip: "no private mount namespace here: #{String.trim(output)}"
+    end
+
+    test "may be #{@long_host}" do
+      hosts = script("hosts", "127.0.0.1 localhost #{@long_host}\n")
+      inetrc = script("inetrc", "{host, {127,0,0,1}, [\"#{@long_host}\"]}.\n{lookup, [file]}.\n")
+      mount = "mount --bind #{hosts} /etc/hosts && exec \"$@\""
+
+      raw =
+        RawNode.start_ready(
+          host: @long_host,
+          handlers: script("echo.lua", echo()),
+          through: ["unshare", "--mount", "sh", "-c", mount, "sh"]
+        )
+
+      other = OtherBeam.start(host: @long_host, env: %{"ERL_INETRC" => inetrc})
+      assert OtherBeam.connect(other, raw.node)
+      assert OtherBeam.call(other, {:any, raw.node}, {:a, 1}) == {:a, 1}
+      OtherBeam.stop(other)
+      RawNode.assert_ends(raw)
+    end
+
     test "is the only address that is listened on" do
       raw = RawNode.start_ready(host: "127.0.0.1")
       port = RawNode.listening_port(raw)
