@@ -111,11 +111,11 @@ static bool split_name(char *name, struct run_config *config, char *host, size_t
 }
 
 /* Tells this run of the node from earlier ones under its name. A process id would not: in a
- * container it is the same at every start. Those up to 3 are of Erlang nodes before OTP 23. */
+ * container it is the same at every start. */
 static uint32_t random_creation(void) {
     uint32_t creation = (uint32_t)getpid();
     (void)uv_random(NULL, NULL, &creation, sizeof creation, 0, NULL);
-    return creation > 3 ? creation : 4;
+    return creation;
 }
 
 struct start_options {
