@@ -30,6 +30,21 @@ defmodule Lunode.BundlexContractTest do
       assert RawNode.next(raw) == "[info] greeter: init"
     end
 
+    test "`init` reaches the owner" do
+      Process.register(self(), :owner_of_raw)
+      to = "erl.tuple(atom.owner_of_raw, atom '#{node()}')"
+      source = "return { init = function() erl.send(#{to}, atom.hello) end }"
+      RawNode.start_connected(handlers: script("greeter.lua", source))
+      assert_receive :hello, 5_000
+    end
+
+    test "a script that closes standard output doesn't close the node's" do
+      source = "io.stdout:close(); return { say = function() print('still here') end }"
+      raw = RawNode.start_connected(handlers: script("closer.lua", source))
+      send({:any, raw.node}, :say)
+      assert RawNode.next(raw) == "[info] closer: still here"
+    end
+
     test "the node is hidden, and answers Node.ping" do
       raw = RawNode.start_connected()
       assert Node.ping(raw.node) == :pong
@@ -86,19 +101,33 @@ defmodule Lunode.BundlexContractTest do
       raw = RawNode.start_connected(handlers: script("echo.lua", echo()))
       Node.disconnect(raw.node)
       RawNode.assert_ends(raw)
-      assert :erl_epmd.port_please(to_charlist(raw.alive), to_charlist(raw.host)) == :noport
+      assert left_epmd?(raw)
     end
 
     test "within a second of the end of standard input, before the first peer" do
       raw = RawNode.start_ready()
       RawNode.close_stdin(raw)
       RawNode.assert_gone(raw)
+      assert left_epmd?(raw)
     end
 
     test "within a second of the end of standard input, while a peer is connected" do
       raw = RawNode.start_connected()
       RawNode.close_stdin(raw)
       RawNode.assert_gone(raw)
+      assert left_epmd?(raw)
+    end
+
+    test "within a second also when `terminate` doesn't return" do
+      source = "return { terminate = function() print('stuck'); while true do end end }"
+      raw = RawNode.start_connected(handlers: script("stuck.lua", source))
+      Node.disconnect(raw.node)
+      RawNode.assert_ends(raw)
+      assert left_epmd?(raw)
+    end
+
+    defp left_epmd?(raw) do
+      :erl_epmd.port_please(to_charlist(raw.alive), to_charlist(raw.host)) == :noport
     end
 
     test "`terminate` runs, and a late message doesn't bring the node back" do
@@ -427,6 +456,15 @@ defmodule Lunode.BundlexContractTest do
       for name <- [:_helper, :lunode_lua] do
         assert {:noproc, _call} = catch_exit(GenServer.call({name, raw.node}, 1))
       end
+    end
+
+    test "in a folder: modules for require lie in subfolders" do
+      handlers = folder(%{"main.lua" => "return require('shapes.square')"})
+      File.mkdir!(Path.join(handlers, "shapes"))
+      square = "return { area = function(self, side) return side * side end }"
+      File.write!(Path.join(handlers, "shapes/square.lua"), square)
+      raw = RawNode.start_connected(handlers: handlers)
+      assert RawNode.ask(raw, {:area, 3}) == 9
     end
 
     test "the default handler is `any`, else `main`, else the only one" do

@@ -4,6 +4,7 @@ defmodule Lunode.ReadmeTest do
 
   import ExUnit.CaptureLog
   import Lunode.Test.OS
+  alias Lunode.Test.RawNode
 
   @readme File.read!("README.md")
 
@@ -62,6 +63,16 @@ defmodule Lunode.ReadmeTest do
     on_exit(fn -> System.delete_env("LUNODE_HANDLERS") end)
     binding = "elixir" |> block(1) |> String.replace("Bundlex.CNode", "Lunode.CNode") |> run()
     Lunode.CNode.stop(binding[:cnode])
+  end
+
+  test "the node on its own" do
+    [_, args] = Regex.run(~r/^    build\/lunode start --name lua (.+)$/m, @readme)
+    [call] = Regex.run(~r/GenServer\.call\(\{:counter, .+?\}\)/, @readme)
+    alive = "lua_#{System.unique_integer([:positive])}_#{System.pid()}"
+    env = %{"BUNDLEX_ERLANG_COOKIE" => Atom.to_string(Node.get_cookie())}
+    raw = RawNode.start_standalone(String.split(args), name: alive, alive: alive, env: env)
+    call = String.replace(call, "lua@HOST", Atom.to_string(raw.node))
+    assert {5, _} = Code.eval_string(call)
   end
 
   test "the configuration" do

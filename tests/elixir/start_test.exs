@@ -126,12 +126,13 @@ defmodule Lunode.StartTest do
       assert RawNode.ask(raw, 2) == 2
     end
 
-    test "the end of standard input doesn't end it" do
-      raw = RawNode.start_standalone([echo_script()], env: with_cookie())
+    test "and nobody at its standard input and output don't matter to it" do
+      source = "return function(message) print(message); return message end"
+      raw = RawNode.start_standalone([script("talker.lua", source)], env: with_cookie())
       RawNode.close_stdin(raw)
       Process.sleep(1_500)
       assert Node.connect(raw.node)
-      assert RawNode.ask(raw, 1) == 1
+      for i <- 1..3, do: assert(RawNode.ask(raw, i) == i)
       kill(raw.os_pid, "TERM")
       RawNode.assert_gone(raw, 5_000)
     end
