@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "run.h"
 #include "version.h"
@@ -109,6 +110,14 @@ static bool split_name(char *name, struct run_config *config, char *host, size_t
     return config->alive[0] != '\0' && config->host[0] != '\0';
 }
 
+/* Tells this run of the node from earlier ones under its name. A process id would not: in a
+ * container it is the same at every start. */
+static uint32_t random_creation(void) {
+    uint32_t creation = (uint32_t)getpid();
+    (void)uv_random(NULL, NULL, &creation, sizeof creation, 0, NULL);
+    return creation;
+}
+
 struct start_options {
     char *name;
     const char *cookie_file;
@@ -121,6 +130,8 @@ static int read_options(int argc, char **argv, struct start_options *options) {
                                           {"cookie-file", required_argument, NULL, 'f'},
                                           {"connect", required_argument, NULL, 'c'},
                                           {"config", required_argument, NULL, 'o'},
+                                          /* or it would be taken for short for cookie-file */
+                                          {"cookie", no_argument, NULL, '?'},
                                           {NULL, 0, NULL, 0}};
     int option;
     opterr = 0;
@@ -145,14 +156,14 @@ static int read_options(int argc, char **argv, struct start_options *options) {
 
 static int start(int argc, char **argv) {
     char host[256];
-    struct run_config config = {.creation = (uint32_t)getpid()};
+    struct run_config config = {.creation = random_creation()};
     struct start_options options = {.config = &config};
     int wrong = read_options(argc, argv, &options);
     if (wrong != 0) {
         return wrong;
     }
     if (!split_name(options.name, &config, host, sizeof host)) {
-        return wrong_use("start: --name is NAME or NAME@HOST, not ", options.name);
+        return wrong_use("start: --name is NAME or NAME@HOST, none of them empty", "");
     }
     for (int i = optind; i < argc; i++) {
         if (config.path_count == RUN_MAX_PATHS) {

@@ -369,35 +369,45 @@ int run_node(const struct run_config *config) {
 
 /* {==== lunode check ====================================================================== */
 
-static int check_all(struct run *run, const struct eng_config *scripts) {
-    int status = 0;
+static bool is_configuration(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return strcmp(slash == NULL ? path : slash + 1, "lunode.lua") == 0;
+}
+
+/* One path of the command line. Each by itself: two folders may have handlers of one name. */
+static bool check_path(struct run *run, const char *path) {
+    struct eng_config scripts;
     struct err err;
-    for (size_t i = 0; i < scripts->count; i++) {
-        if (!eng_check(run->engine, scripts->scripts[i].path, &err)) {
+    eng_config_init(&scripts);
+    bool ok = is_configuration(path) ? eng_config_read(&scripts, path, &err)
+                                     : eng_config_add_path(&scripts, path, &err);
+    if (!ok) {
+        (void)fprintf(stderr, "%s\n", err.text);
+    }
+    for (size_t i = 0; i < scripts.count; i++) {
+        if (!eng_check(run->engine, scripts.scripts[i].path, &err)) {
             (void)fprintf(stderr, "%s\n", err.text);
-            status = 1;
+            ok = false;
         }
     }
-    return status;
+    eng_config_finish(&scripts);
+    return ok;
 }
 
 int run_check(const char *const *paths, int count) {
     static const struct eng_events events = {on_handler_failed};
-    struct run_config config = {.path_count = count};
-    struct run run = {.config = &config, .status = 1};
-    struct eng_config scripts;
-    struct err err = {""};
-    memcpy(config.paths, paths, (size_t)count * sizeof *paths);
-    eng_config_init(&scripts);
+    struct run run = {.status = 0};
+    struct err err;
     uv_loop_init(&run.loop);
     if (log_create(&run.log, &run.loop, STDOUT_FILENO, &err) &&
-        eng_create(&run.engine, &run.loop, run.log, &events, &run, &err) &&
-        read_scripts(&config, &scripts, &err)) {
-        run.status = check_all(&run, &scripts);
+        eng_create(&run.engine, &run.loop, run.log, &events, &run, &err)) {
+        for (int i = 0; i < count; i++) {
+            run.status |= check_path(&run, paths[i]) ? 0 : 1;
+        }
     } else {
         (void)fprintf(stderr, "lunode: %s\n", err.text);
+        run.status = 1;
     }
-    eng_config_finish(&scripts);
     eng_destroy(run.engine);
     log_destroy(run.log);
     uv_run(&run.loop, UV_RUN_DEFAULT);

@@ -81,13 +81,16 @@ Show.say(
 binding =
   Show.run(
     """
+    ref = Process.monitor(MyLua)
     {:os_pid, os_pid} = Port.info(:sys.get_state(MyLua).port, :os_pid)
     System.cmd("sh", ["-c", "kill -9 \#{os_pid}"])
-    Process.sleep(500)
-    Lunode.call(MyLua, :counter, {:add, 1})\
+    receive do: ({:DOWN, ^ref, :process, _, reason} -> reason)\
     """,
     binding
   )
+
+Enum.find(1..100, fn _ -> Process.sleep(50) && Lunode.node(MyLua) end)
+binding = Show.run("Lunode.call(MyLua, :counter, {:add, 1})", binding)
 
 Show.say("7. The end: with its supervisor the node stops, and its process is gone.")
 

@@ -30,6 +30,21 @@ defmodule Lunode.BundlexContractTest do
       assert RawNode.next(raw) == "[info] greeter: init"
     end
 
+    test "`init` reaches the owner" do
+      Process.register(self(), :owner_of_raw)
+      to = "erl.tuple(atom.owner_of_raw, atom '#{node()}')"
+      source = "return { init = function() erl.send(#{to}, atom.hello) end }"
+      RawNode.start_connected(handlers: script("greeter.lua", source))
+      assert_receive :hello, 5_000
+    end
+
+    test "a script that closes standard output doesn't close the node's" do
+      source = "io.stdout:close(); return { say = function() print('still here') end }"
+      raw = RawNode.start_connected(handlers: script("closer.lua", source))
+      send({:any, raw.node}, :say)
+      assert RawNode.next(raw) == "[info] closer: still here"
+    end
+
     test "the node is hidden, and answers Node.ping" do
       raw = RawNode.start_connected()
       assert Node.ping(raw.node) == :pong
@@ -41,10 +56,10 @@ defmodule Lunode.BundlexContractTest do
       source = "return { who = function() return erl.self() end }"
       handlers = script("who.lua", source)
 
+      # Bundlex begins with 0, which is none in a pid: ei puts 0xE10000 on it, and on 1 to 3.
       pids =
-        for creation <- [7, 8, 0x7FFFFFFF] do
-          raw =
-            RawNode.start_connected(alive: "creations", creation: creation, handlers: handlers)
+        for {given, creation} <- [{0, 0xE10000}, {1, 0xE10001}, {8, 8}, {0xFFFFFFFF, 0xFFFFFFFF}] do
+          raw = RawNode.start_connected(alive: "creations", creation: given, handlers: handlers)
 
           pid = RawNode.ask(raw, :who)
           <<131, 88, _node_and_numbers::binary>> = external = :erlang.term_to_binary(pid)
@@ -57,7 +72,7 @@ defmodule Lunode.BundlexContractTest do
           pid
         end
 
-      assert length(Enum.uniq(pids)) == 3
+      assert length(Enum.uniq(pids)) == 4
     end
   end
 
@@ -88,19 +103,33 @@ defmodule Lunode.BundlexContractTest do
       raw = RawNode.start_connected(handlers: script("echo.lua", echo()))
       Node.disconnect(raw.node)
       RawNode.assert_ends(raw)
-      assert :erl_epmd.port_please(to_charlist(raw.alive), to_charlist(raw.host)) == :noport
+      assert left_epmd?(raw)
     end
 
     test "within a second of the end of standard input, before the first peer" do
       raw = RawNode.start_ready()
       RawNode.close_stdin(raw)
       RawNode.assert_gone(raw)
+      assert left_epmd?(raw)
     end
 
     test "within a second of the end of standard input, while a peer is connected" do
       raw = RawNode.start_connected()
       RawNode.close_stdin(raw)
       RawNode.assert_gone(raw)
+      assert left_epmd?(raw)
+    end
+
+    test "within a second also when `terminate` doesn't return" do
+      source = "return { terminate = function() print('stuck'); while true do end end }"
+      raw = RawNode.start_connected(handlers: script("stuck.lua", source))
+      Node.disconnect(raw.node)
+      RawNode.assert_ends(raw)
+      assert left_epmd?(raw)
+    end
+
+    defp left_epmd?(raw) do
+      :erl_epmd.port_please(to_charlist(raw.alive), to_charlist(raw.host)) == :noport
     end
 
     test "`terminate` runs, and a late message doesn't bring the node back" do
@@ -251,6 +280,34 @@ defmodule Lunode.BundlexContractTest do
         OtherBeam.stop(other)
         RawNode.assert_ends(raw)
       end
+    end
+
+    # Names that resolve are few on a test machine: the node gets a hosts file of its own, in a
+    # private mount namespace, and the other BEAM the same by its ERL_INETRC.
+    @long_host "a-rather-long-name.of-a-host.example.test"
+
+    case System.cmd("unshare", ["--mount", "true"], stderr_to_stdout: true) do
+      {_output, 0} -> :ok
+      {output, _status} -> @tag skip: "no private mount namespace here: #{String.trim(output)}"
+    end
+
+    test "may be #{@long_host}" do
+      hosts = script("hosts", "127.0.0.1 localhost #{@long_host}\n")
+      inetrc = script("inetrc", "{host, {127,0,0,1}, [\"#{@long_host}\"]}.\n{lookup, [file]}.\n")
+      mount = "mount --bind #{hosts} /etc/hosts && exec \"$@\""
+
+      raw =
+        RawNode.start_ready(
+          host: @long_host,
+          handlers: script("echo.lua", echo()),
+          through: ["unshare", "--mount", "sh", "-c", mount, "sh"]
+        )
+
+      other = OtherBeam.start(host: @long_host, env: %{"ERL_INETRC" => inetrc})
+      assert OtherBeam.connect(other, raw.node)
+      assert OtherBeam.call(other, {:any, raw.node}, {:a, 1}) == {:a, 1}
+      OtherBeam.stop(other)
+      RawNode.assert_ends(raw)
     end
 
     test "is the only address that is listened on" do
@@ -438,6 +495,15 @@ defmodule Lunode.BundlexContractTest do
       for name <- [:_helper, :lunode_lua] do
         assert {:noproc, _call} = catch_exit(GenServer.call({name, raw.node}, 1))
       end
+    end
+
+    test "in a folder: modules for require lie in subfolders" do
+      handlers = folder(%{"main.lua" => "return require('shapes.square')"})
+      File.mkdir!(Path.join(handlers, "shapes"))
+      square = "return { area = function(self, side) return side * side end }"
+      File.write!(Path.join(handlers, "shapes/square.lua"), square)
+      raw = RawNode.start_connected(handlers: handlers)
+      assert RawNode.ask(raw, {:area, 3}) == 9
     end
 
     test "the default handler is `any`, else `main`, else the only one" do

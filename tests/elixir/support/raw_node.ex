@@ -9,22 +9,24 @@ defmodule Lunode.Test.RawNode do
   defstruct [:port, :os_pid, :alive, :host, :node, :stderr]
 
   @doc """
-  Options: `:host`, `:alive`, `:creation`, `:cookie`, `:env` (a map), `:handlers`, `:config`. What
-  it writes to standard error goes to the file `stderr`.
+  Options: `:host`, `:alive`, `:creation`, `:cookie`, `:env` (a map), `:handlers`, `:config`; `:args`
+  in place of Bundlex's four; `:through`, a command that runs the one that follows it. What it writes
+  to standard error goes to the file `stderr`.
   """
   def start(opts \\ []) do
     host = opts[:host] || own_host()
     alive = opts[:alive] || "raw_#{System.unique_integer([:positive])}_#{System.pid()}"
     node = "#{alive}@#{host}"
     stderr = Path.join(OS.folder([]), "stderr")
-    args = [Lunode.Program.path(), host, alive, node, "#{opts[:creation] || 1}"]
+    args = opts[:args] || [host, alive, node, "#{opts[:creation] || 1}"]
+    command = (opts[:through] || []) ++ [Path.expand(Lunode.Program.path()) | args]
 
     port =
       Port.open({:spawn_executable, "/bin/sh"}, [
         :binary,
         :exit_status,
         line: 1_000_000,
-        args: ["-c", "exec \"$@\" 2>#{stderr}", "sh" | args],
+        args: ["-c", "exec \"$@\" 2>#{stderr}", "sh" | command],
         env: env(opts)
       ])
 
@@ -36,6 +38,20 @@ defmodule Lunode.Test.RawNode do
 
     raw = %__MODULE__{port: port, os_pid: os_pid, alive: alive, host: host, stderr: stderr}
     %{raw | node: String.to_atom(node)}
+  end
+
+  @doc """
+  `lunode start` with these arguments after the `--name`, which is NAME@HOST unless `:name` says
+  otherwise; waits until it is ready. It inherits no cookie: `:env` has to say.
+  """
+  def start_standalone(args, opts \\ []) do
+    alive = opts[:alive] || "alone_#{System.unique_integer([:positive])}_#{System.pid()}"
+    name = opts[:name] || "#{alive}@#{own_host()}"
+    env = Map.merge(%{"BUNDLEX_ERLANG_COOKIE" => nil}, opts[:env] || %{})
+    raw = start(alive: alive, args: ["start", "--name", name | args], env: env)
+    ready = "[info] lunode: #{raw.node} is ready"
+    assert next(raw) == ready, File.read!(raw.stderr)
+    raw
   end
 
   @doc "Starts it, and asserts that its first line is `ready`."

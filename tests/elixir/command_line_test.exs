@@ -1,0 +1,134 @@
+defmodule Lunode.CommandLineTest do
+  @moduledoc "The commands that start no node."
+  use ExUnit.Case, async: true
+
+  import Lunode.Test.OS
+
+  # Gives status, standard output and standard error.
+  defp lunode(args) do
+    stderr = Path.join(folder([]), "stderr")
+    program = Path.expand(Lunode.Program.path())
+    command = ["-c", "exec \"$@\" 2>#{stderr}", "sh", program | args]
+    {stdout, status} = System.cmd("/bin/sh", command)
+    {status, stdout, File.read!(stderr)}
+  end
+
+  describe "check" do
+    test "says nothing of a good script, a folder of them, and several at once" do
+      good = script("good.lua", echo())
+      several = folder(%{"a.lua" => echo(), "b.lua" => "return {}", "lunode.lua" => "return {}"})
+      assert lunode(["check", good]) == {0, "", ""}
+      assert lunode(["check", several]) == {0, "", ""}
+      assert lunode(["check", good, several]) == {0, "", ""}
+    end
+
+    test "tells file and line of one that doesn't compile, with status 1" do
+      broken = script("broken.lua", "return {\n  add = function( end\n}")
+      assert {1, "", said} = lunode(["check", broken])
+      assert said =~ ~r/\A#{broken}:2: .*near 'end'\n\z/
+    end
+
+    test "tells file and line of one that fails when it is loaded" do
+      failing = script("failing.lua", "local nothing\n\nreturn nothing.field")
+      assert {1, "", said} = lunode(["check", failing])
+      assert said =~ ~r/\A#{failing}:3: attempt to index a nil value .*\n\z/
+    end
+
+    test "tells of one that returns neither a table nor a function" do
+      wrong = script("wrong.lua", "return 1")
+      assert {1, "", said} = lunode(["check", wrong])
+      assert said =~ ~r/\A#{wrong}: .*table.*function.*number\n\z/
+    end
+
+    test "doesn't run init" do
+      quiet = script("quiet.lua", "return { init = function() error('ran') end }")
+      assert lunode(["check", quiet]) == {0, "", ""}
+    end
+
+    test "tells all that is wrong, not only the first" do
+      folder = folder(%{"a.lua" => "return return", "b.lua" => echo(), "c.lua" => "oops"})
+      missing = Path.join(folder, "nothing.lua")
+      assert {1, "", said} = lunode(["check", missing, folder])
+      assert [one, two, three] = String.split(said, "\n", trim: true)
+      assert one == "#{missing}: no such file or folder"
+      assert two =~ "#{folder}/a.lua:1: "
+      assert three =~ "#{folder}/c.lua:1: "
+    end
+
+    test "takes folders that have handlers of one name" do
+      [one, two] = for _ <- 1..2, do: folder(%{"main.lua" => echo()})
+      assert lunode(["check", one, two]) == {0, "", ""}
+    end
+
+    test "reads lunode.lua as what it is, a configuration" do
+      good = folder(%{"lunode.lua" => "return { max_frame = '1M' }"})
+      assert lunode(["check", Path.join(good, "lunode.lua")]) == {0, "", ""}
+      wrong = folder(%{"lunode.lua" => "return { max_frames = 1 }"})
+
+      for path <- [wrong, Path.join(wrong, "lunode.lua")] do
+        assert {1, "", said} = lunode(["check", path])
+        assert said =~ ~r/\A#{wrong}\/lunode\.lua: .*max_frames: unknown option.*\n\z/
+      end
+    end
+
+    test "warns of an atom that is compared with a text" do
+      suspicious =
+        script("suspicious.lua", """
+        return function(msg)
+          if msg[1] == "add" then return 1 end
+          if msg[1] ~= 'get' then return 2 end
+          if msg[1] == atom.add then return 3 end
+          if msg[2] == "text" then return 4 end
+        end
+        """)
+
+      assert {0, said, ""} = lunode(["check", suspicious])
+      assert [two, three] = String.split(said, "\n", trim: true)
+      assert two =~ ~r/warning.*#{suspicious}:2: .*atom/
+      assert three =~ ~r/warning.*#{suspicious}:3: .*atom/
+    end
+  end
+
+  test "--version is the package's" do
+    assert lunode(["--version"]) == {0, "lunode #{Mix.Project.config()[:version]}\n", ""}
+  end
+
+  test "--help shows every way to use it" do
+    assert {0, help, ""} = lunode(["--help"])
+
+    for use <- ["lunode HOST ALIVE NODE CREATION", "lunode start --name NAME[@HOST]"] do
+      assert help =~ use
+    end
+
+    for use <- ["lunode check PATH...", "lunode --help | --version", "BUNDLEX_ERLANG_COOKIE"] do
+      assert help =~ use
+    end
+  end
+
+  describe "wrong use is one line that says what, and status 2:" do
+    for {args, says} <- [
+          {[], "no arguments"},
+          {~w(frobnicate), "frobnicate"},
+          {~w(host alive node), "host"},
+          {~w(host alive node 1 more), "host"},
+          {~w(host alive node one), "CREATION is a number, not one"},
+          {~w(host alive node -1), "CREATION is a number, not -1"},
+          {~w(host alive node 4294967296), "CREATION is a number, not 4294967296"},
+          {~w(--help me), "--help"},
+          {~w(--what), "--what"},
+          {~w(check), "check: name the scripts"},
+          {~w(start), "--name is missing"},
+          {~w(start --name), "without its value: --name"},
+          {~w(start --name @host), "NAME or NAME@HOST"},
+          {~w(start --name name@), "NAME or NAME@HOST"},
+          {~w(start --name x --cookie secret), "--cookie"},
+          {~w(start --name x --cookie-file /no/such/file), "no cookie in /no/such/file"}
+        ] do
+      test "lunode #{Enum.join(args, " ")}" do
+        assert {2, "", said} = lunode(unquote(args))
+        assert said =~ ~r/\Alunode: [^\n]+; see lunode --help\n\z/
+        assert said =~ unquote(says)
+      end
+    end
+  end
+end
