@@ -27,7 +27,8 @@ defmodule Soak.Model do
 
   @doc """
   What was to be seen since the last time. What reaches a process that ends at the same time may be
-  seen or not: those come second.
+  seen or not: those come second. Until now the ended ones kept their links and monitors, for the
+  order in which things that have one cause happen is open.
   """
   def take_seen(model) do
     {must, may} =
@@ -38,7 +39,20 @@ defmodule Soak.Model do
         {:event, pid, _message} -> alive?(model, pid)
       end)
 
-    {must, may, %{model | seen: []}}
+    {must, may, forget_ended(%{model | seen: []})}
+  end
+
+  defp forget_ended(model) do
+    %{
+      model
+      | links:
+          model.links
+          |> Enum.filter(fn {a, b} -> alive?(model, a) and alive?(model, b) end)
+          |> MapSet.new(),
+        monitors:
+          Map.filter(model.monitors, fn {_ref, {watcher, _, _}} -> alive?(model, watcher) end),
+        names: Map.filter(model.names, fn {_name, holder} -> alive?(model, holder) end)
+    }
   end
 
   # {==== Operations ==========================================================================
@@ -120,7 +134,7 @@ defmodule Soak.Model do
     actor = model.actors[to]
 
     cond do
-      not actor.alive -> model
+      not actor.alive and not (actor.trap and ending?(model, to)) -> model
       how == :exit and reason == :kill -> die(model, to, :killed)
       actor.trap and from == actor.parent -> die(model, to, reason)
       actor.trap -> see(model, {:event, to, {:EXIT, from, reason}})
@@ -129,6 +143,9 @@ defmodule Soak.Model do
     end
   end
 
+  # It has ended in this very operation, and may have seen the message before.
+  defp ending?(model, pid), do: Enum.any?(model.seen, &match?({:ended, ^pid, _reason}, &1))
+
   defp die(model, pid, reason) do
     if alive?(model, pid), do: end_actor(model, pid, reason), else: model
   end
@@ -136,17 +153,10 @@ defmodule Soak.Model do
   defp end_actor(model, pid, reason) do
     linked = for {a, b} <- model.links, pid in [a, b], do: if(a == pid, do: b, else: a)
     watched = for {ref, {_w, ^pid, _} = monitor} <- model.monitors, do: {ref, monitor}
-    own = for {ref, {^pid, _t, _}} <- model.monitors, do: ref
 
     model = put_in(model.actors[pid].alive, false)
 
-    model = %{
-      model
-      | links: model.links |> Enum.reject(fn {a, b} -> pid in [a, b] end) |> MapSet.new(),
-        monitors: model.monitors |> Map.drop(own) |> Map.drop(Enum.map(watched, &elem(&1, 0))),
-        names: for({name, holder} <- model.names, holder != pid, into: %{}, do: {name, holder})
-    }
-
+    model = %{model | monitors: Map.drop(model.monitors, Enum.map(watched, &elem(&1, 0)))}
     model = see(model, {:ended, pid, reason})
 
     model =

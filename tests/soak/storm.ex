@@ -14,6 +14,8 @@ defmodule Soak.Storm do
     for {watcher, _} <- watchers, do: GenServer.call(watcher, {:trap, true}, @patience)
     victims = for node <- [:d, :p, :t, :t], _ <- 1..10, do: start(nodes, node)
     observed = for {pid, _} <- victims, do: {Process.monitor(pid), pid}
+    # An exit signal by way of a third node must not overtake the monitor.
+    for {pid, _} <- victims, do: :observed = GenServer.call(pid, {:echo, :observed}, @patience)
 
     for burst <- 1..6 do
       for _ <- 1..80, do: fire(watchers, victims)
@@ -87,7 +89,8 @@ defmodule Soak.Storm do
 
     faults =
       lost_downs(log) ++
-        lost_exits(log) ++ double_downs(log) ++ too_many_exits(log) ++ wrong_reasons(log, good?)
+        lost_exits(log) ++
+        double_downs(log) ++ too_many_exits(log) ++ wrong_reasons(log, good?, reasons)
 
     for fault <- faults, do: "watcher #{inspect(watcher)} on #{node}: #{fault}"
   end
@@ -163,9 +166,9 @@ defmodule Soak.Storm do
     for pid <- exits -- ties, do: "more EXITs than links of #{inspect(pid)}"
   end
 
-  defp wrong_reasons(log, good?) do
+  defp wrong_reasons(log, good?, reasons) do
     for {:event, _, event} <- log, {pid, reason} = about(event), not good?.(pid, reason) do
-      "wrong reason: #{inspect(event)}"
+      "wrong reason: #{inspect(event)}; it was #{inspect(reasons[pid])}"
     end
   end
 
@@ -178,7 +181,7 @@ defmodule Soak.Storm do
   defp good_reason?(:noconnection, nodes, _real), do: nodes in [{:p, :t}, {:t, :p}]
   defp good_reason?(_reason, _nodes, _real), do: false
 
-  # }==== =====================================================================================
+  # }====
 
   # What the victims told is of no interest.
   defp leftovers(watchers) do

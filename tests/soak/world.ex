@@ -114,7 +114,7 @@ defmodule Soak.World do
   defp operate(:link, world) do
     {a, b} = {actor(world), other(world)}
     {_reply, world} = tell(world, a, {:link, b})
-    apply_model(world, nil, &Model.link(&1, a, b))
+    world |> apply_model(nil, &Model.link(&1, a, b)) |> settle(a, b)
   end
 
   defp operate(:unlink, world) do
@@ -125,13 +125,16 @@ defmodule Soak.World do
       end
 
     {:ok, world} = tell(world, a, {:unlink, b})
-    apply_model(world, nil, &Model.unlink(&1, a, b))
+    world |> apply_model(nil, &Model.unlink(&1, a, b)) |> settle(a, b)
   end
 
   defp operate(:monitor, world) do
     {a, b} = {actor(world), other(world)}
     {ref, world} = tell(world, a, {:monitor, b})
-    if a == b, do: world, else: apply_model(world, nil, &Model.monitor(&1, a, b, ref, b))
+
+    if a == b,
+      do: world,
+      else: world |> apply_model(nil, &Model.monitor(&1, a, b, ref, b)) |> settle(a, b)
   end
 
   defp operate(:monitor_name, world) do
@@ -143,7 +146,8 @@ defmodule Soak.World do
     else
       target = {name, world.nodes.t}
       {ref, world} = tell(world, a, {:monitor, target})
-      apply_model(world, nil, &Model.monitor(&1, a, holder, ref, target))
+      world = apply_model(world, nil, &Model.monitor(&1, a, holder, ref, target))
+      if holder, do: settle(world, a, holder), else: world
     end
   end
 
@@ -153,9 +157,9 @@ defmodule Soak.World do
         world
 
       monitors ->
-        {ref, {watcher, _, _}} = Enum.random(monitors)
+        {ref, {watcher, target, _}} = Enum.random(monitors)
         {:ok, world} = tell(world, watcher, {:demonitor, ref})
-        apply_model(world, nil, &Model.demonitor(&1, ref))
+        world |> apply_model(nil, &Model.demonitor(&1, ref)) |> settle(watcher, target)
     end
   end
 
@@ -169,7 +173,7 @@ defmodule Soak.World do
   defp operate(:exit, world) do
     {a, b, reason} = {actor(world), other(world), Enum.random(@reasons)}
     {_reply, world} = tell(world, a, {:signal, b, reason})
-    apply_model(world, nil, &Model.exit_signal(&1, a, b, reason))
+    world |> apply_model(nil, &Model.exit_signal(&1, a, b, reason)) |> settle(a, b)
   end
 
   defp operate(:world_exit, world) do
@@ -314,6 +318,18 @@ defmodule Soak.World do
     world = note(world, "#{node} #{inspect(pid)}: #{inspect(request)} -> #{inspect(reply)}")
     if reply == :no_answer, do: fail(world, "no answer")
     {reply, world}
+  end
+
+  # What `a` sent to `b` has arrived when `b` has answered `a`: nothing that comes by way of another
+  # node overtakes it.
+  defp settle(%{model: model} = world, a, b) do
+    if a != b and Model.alive?(model, a) and Model.alive?(model, b) and
+         Model.reachable?(model, a, b) do
+      {reply, world} = tell(world, a, {:ask, b, {:echo, :settled}, @patience})
+      expect(world, reply, {:ok, :settled})
+    else
+      world
+    end
   end
 
   defp expect(world, got, expected) do
