@@ -409,7 +409,7 @@ defmodule Soak.World do
       #{world.history |> Enum.reverse() |> Enum.join("\n  ")}
     """)
 
-    exit(:shutdown_soak)
+    System.halt(1)
   end
 
   # }====
