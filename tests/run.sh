@@ -1,7 +1,7 @@
 #!/bin/sh
 # All tests: installs what is missing (Debian), builds, and runs the C tests, the Lua tests, and
-# the Elixir tests, these two against the release build and against the one with sanitizers. Ends
-# with the line `N passed, N failed`, and with status 1 if any failed.
+# the Elixir tests, these two against the release build and against the one with sanitizers, and a
+# short soak. Ends with the line `N passed, N failed`, and with status 1 if any failed.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/packages.sh
@@ -66,6 +66,10 @@ count_exunit() {
     ok=$((all - bad - left_out))
 }
 
+count_soak() {
+    ok=$(grep -c 'all as OTP would answer' "$log" || true)
+}
+
 build() {
     printf '\n== Build: %s\n' "$1"
     cmake --preset "$1" && cmake --build --preset "$1" --parallel "$(nproc)"
@@ -87,6 +91,11 @@ elixir_tests() {
     LUNODE_PROGRAM="$PWD/$1" mix test
 }
 
+# Long ones are run by hand: tests/soak.sh.
+short_soak() {
+    LUNODE_PROGRAM="$PWD/build/lunode" tests/soak.sh --rounds 5
+}
+
 # shellcheck disable=SC2086 # the names are words
 if need_packages $build_packages $test_packages && build release && build dev; then
     suite "C tests" count_cmocka ctest --test-dir build/dev --verbose
@@ -94,6 +103,7 @@ if need_packages $build_packages $test_packages && build release && build dev; t
     suite "Lua tests, with sanitizers" count_busted lua_tests_sanitized
     suite "Elixir tests" count_exunit elixir_tests build/lunode
     suite "Elixir tests, with sanitizers" count_exunit elixir_tests build/dev/lunode
+    suite "Soak" count_soak short_soak
 else
     echo "The build failed: no test ran." >&2
     failed=1
