@@ -88,6 +88,10 @@ function proc:messages()
   return self.seen
 end
 
+function proc:count()
+  return #self.seen
+end
+
 -- Whom the end is told.
 function proc:tell(pid)
   self.told = pid
@@ -101,6 +105,10 @@ end
 
 function proc:handle_info(message)
   self.seen[#self.seen + 1] = message
+end
+
+function proc:_hidden()
+  return "seen"
 end
 
 -- Any Lua: `a`, `b`, `c` and `d` are what came with it.

@@ -55,4 +55,21 @@ defmodule Lunode.Test.OS do
 
   @doc "Built with sanitizers: slower, and it keeps freed memory."
   def sanitized?(os_pid), do: File.read!("/proc/#{os_pid}/maps") =~ "libasan"
+
+  @doc """
+  A limit of time for a node with this process id: longer with sanitizers, much longer under
+  valgrind, and on a slow machine by the factor in the variable LUNODE_TEST_STRETCH.
+  """
+  def stretch(os_pid, ms) do
+    factor = String.to_float(System.get_env("LUNODE_TEST_STRETCH", "1.0"))
+    round(ms * factor * slowness(File.read!("/proc/#{os_pid}/maps")))
+  end
+
+  defp slowness(maps) do
+    cond do
+      maps =~ "valgrind" -> 50
+      maps =~ "libasan" -> 5
+      true -> 1
+    end
+  end
 end

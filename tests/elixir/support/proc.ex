@@ -38,6 +38,8 @@ defmodule :proc do
   def unlink(pid), do: Process.unlink(pid) && nil
   def monitor(server), do: Process.monitor(server)
   def demonitor(ref), do: Process.demonitor(ref, [:flush]) && nil
+  def reset(state), do: %{state | "n" => 0}
+  def throw_it(term), do: throw(term)
   def child(n), do: spawn(__MODULE__, :start, [n])
 
   def sleep(ms) do
@@ -86,6 +88,7 @@ defmodule :proc do
   defp run(:get, [], state), do: {state["n"], state}
   defp run(:set, [n], state), do: {nil, %{state | "n" => n}}
   defp run(:messages, [], state), do: {state["seen"], state}
+  defp run(:count, [], state), do: {length(state["seen"]), state}
   defp run(:tell, [pid], state), do: {nil, Map.put(state, "told", pid)}
   # An error in a GenServer has a stack beside the reason, a Lua error has it within.
   defp run(:fail, [text], _state), do: exit({:lua_error, text, "stack traceback"})
