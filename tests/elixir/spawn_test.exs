@@ -107,13 +107,19 @@ defmodule Lunode.SpawnTest do
         assert_messages(pid, Enum.to_list(1..100))
       end
 
-      test "1,000 processes at once, each with its own state", %{node: node} do
-        pids = for n <- 1..1_000, do: start(node, n)
-        assert Enum.uniq(pids) == pids
-        for {pid, n} <- Enum.zip(pids, 1..1_000), do: assert(ask(pid, {:add, 1}, 30_000) == n + 1)
+      @tag timeout: 180_000
+      test "10,000 processes at once, each with its own state", %{node: node} do
+        pids = for n <- 1..10_000, do: start(node, n)
+        assert length(Enum.uniq(pids)) == 10_000
+        requests = for pid <- pids, do: :gen_server.send_request(pid, {:add, 1})
+
+        for {request, n} <- Enum.zip(requests, 1..10_000) do
+          assert :gen_server.receive_response(request, 120_000) == {:reply, n + 1}
+        end
+
         refs = Enum.map(pids, &Process.monitor/1)
         for pid <- pids, do: Process.exit(pid, :enough)
-        for ref <- refs, do: assert_receive({:DOWN, ^ref, :process, _, :enough}, 30_000)
+        for ref <- refs, do: assert_receive({:DOWN, ^ref, :process, _, :enough}, 120_000)
       end
 
       test "one that traps exits ends with its parent, after terminate", %{node: node} do
@@ -143,6 +149,7 @@ defmodule Lunode.SpawnTest do
       start_supervised!(%{
         id: :supervisor,
         type: :supervisor,
+        restart: :temporary,
         start: {Supervisor, :start_link, [children, [strategy: :one_for_one] ++ opts]}
       })
     end
