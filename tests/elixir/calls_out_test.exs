@@ -205,6 +205,21 @@ defmodule Lunode.CallsOutTest do
           {"load's reader", "return assert(load(function() erl.sleep(1) end))"},
           {"__tostring",
            "return tostring(setmetatable({}, {__tostring = function() erl.sleep(1) end}))"},
+          {"an xpcall's handler",
+           """
+           local function handler()
+             return select(2, pcall(function() erl.sleep(1) end))
+           end
+           error(select(2, xpcall(error, handler)), 0)
+           """},
+          {"__gc",
+           """
+           local e
+           local function collect() e = select(2, pcall(function() erl.sleep(1) end)) end
+           setmetatable({}, {__gc = collect})
+           collectgarbage()
+           error(e, 0)
+           """},
           {"coroutine.close",
            """
            local co = coroutine.create(function()
@@ -502,6 +517,19 @@ defmodule Lunode.CallsOutTest do
       third = start(node)
       lua(other, "erl.register(a, b)", [name, third])
       assert ask({name, node}, :pid) == third
+    end
+
+    test "a name on its own node can be monitored", %{pid: pid, node: node} do
+      other = start(node)
+      lua(other, "erl.register(atom.monitored)")
+      ref = lua(pid, "return erl.monitor(atom.monitored)")
+      none = lua(pid, "return erl.monitor(atom.nobody)")
+      assert_messages(pid, [{:DOWN, none, :process, {:nobody, node}, :noproc}])
+      Process.exit(other, :oops)
+      eventually(fn -> ask(pid, :count) == 2 end)
+
+      assert List.last(ask(pid, :messages)) ==
+               {:DOWN, ref, :process, {:monitored, node}, :oops}
     end
 
     test "erl.whereis finds the handlers", %{pid: pid, node: node} do

@@ -51,6 +51,18 @@ defmodule Lunode.LinksMonitorsTest do
         assert_messages(a, [{:DOWN, ref, :process, b, :noproc}])
       end
 
+      test "a monitor of a name tells the name, of a process or of none", %{a: a, nodes: nodes} do
+        there = nodes[unquote(there)]
+        name = {:proc, there}
+        none = ask(a, {:monitor, {:nobody, there}})
+        assert_messages(a, [{:DOWN, none, :process, {:nobody, there}, :noproc}])
+
+        ref = ask(a, {:monitor, name})
+        Process.exit(ask(name, :pid), :kill)
+        assert_message(a, {:DOWN, ref, :process, name, :killed})
+        eventually(fn -> registered(there) end)
+      end
+
       test "each monitor tells once, and one that was taken back doesn't", %{a: a, b: b} do
         [one, two, three] = for _ <- 1..3, do: ask(a, {:monitor, b})
         assert ask(a, {:demonitor, two}) == nil
@@ -212,6 +224,14 @@ defmodule Lunode.LinksMonitorsTest do
           spawn(fn -> Process.sleep(100) && Process.exit(pid, signal) end)
           assert {^reason, _call} = catch_exit(ask(pid, {:sleep, 60_000}, 60_000))
         end
+      end
+
+      test "an error runs terminate with the reason", %{node: node} do
+        pid = start(node)
+        ask(pid, {:tell, self()})
+        catch_exit(ask(pid, {:fail, "oops"}))
+        assert_receive {:terminated, {:lua_error, "oops", trace}}, 5_000
+        assert trace =~ "stack traceback"
       end
 
       test "an exit signal ends it also while it sleeps or computes", %{node: node} do
