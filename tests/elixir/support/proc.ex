@@ -125,10 +125,12 @@ defmodule Lunode.Test.Proc do
     beam
   end
 
-  @doc "For the context of a module: a node of each kind."
+  @doc "For the context of a module: a node of each kind, connected to each other."
   def start_nodes do
-    {_peer, beam} = start_beam()
-    %{nodes: %{lua: start_node(), beam: beam}}
+    {_peer, name} = beam = start_beam()
+    lua = start_node()
+    assert OtherBeam.connect(beam, lua)
+    %{nodes: %{lua: lua, beam: name}}
   end
 
   @doc "A message for its mailbox, of which no reply comes: the process ends while it serves it."
