@@ -185,6 +185,54 @@ defmodule Lunode do
   def node(cnode), do: Server.fetch_node(cnode)
 
   @doc """
+  Starts one more process of a handler, linked to the caller, and waits until its `init` is done.
+  The arguments are those of `init`. Made for child specifications:
+
+      %{id: :basket, start: {Lunode, :start_process, [MyApp.Lua, :counter, [0]]}}
+
+  The process lives until it ends by itself, fails, or is told to end. As with
+  `GenServer.start_link/3`, an `init` that fails gives `{:error, reason}` to a caller that traps
+  exits, as supervisors do, and ends one that doesn't. A handler that the node doesn't have is
+  `{:error, {:undef, _}}`, a node that doesn't run `{:error, :noproc}`.
+
+  What goes over the wire: `Node.spawn/5` of `handler.start(...)` with a link and a monitor, and then
+  OTP's system message `:resume`, which a process answers when its `init` is done and which changes
+  nothing in one that was not suspended.
+  """
+  @spec start_process(cnode, handler, args :: [term]) :: {:ok, pid} | {:error, reason :: term}
+  def start_process(cnode, handler, args \\ []) do
+    case Server.fetch_node(cnode) do
+      nil -> {:error, :noproc}
+      node -> node |> Node.spawn(handler, :start, args, [:link, :monitor]) |> await_init()
+    end
+  end
+
+  defp await_init({pid, monitor}) do
+    Kernel.send(pid, {:system, {self(), monitor}, :resume})
+
+    receive do
+      {^monitor, :ok} ->
+        Process.demonitor(monitor, [:flush])
+        {:ok, pid}
+
+      {:DOWN, ^monitor, :process, ^pid, reason} ->
+        forget_exit(pid)
+        {:error, reason}
+    end
+  end
+
+  # Its `:EXIT` may come before the `:DOWN` or after it.
+  defp forget_exit(pid) do
+    Process.unlink(pid)
+
+    receive do
+      {:EXIT, ^pid, _reason} -> :ok
+    after
+      0 -> :ok
+    end
+  end
+
+  @doc """
   Ends the node. When it returns, the operating-system process is gone; one that doesn't end
   within 1.5 s of being told is killed. Exits with `:noproc` if it doesn't run.
   """

@@ -60,5 +60,10 @@ defmodule Lunode.Test.OS do
   end
 
   @doc "Built with sanitizers or under valgrind: it keeps freed memory then."
-  def keeps_freed?(os_pid), do: File.read!("/proc/#{os_pid}/maps") =~ ~r/libasan|vgpreload/
+  def keeps_freed?(os_pid), do: maps(os_pid) =~ ~r/libasan|vgpreload/
+
+  @doc "A limit of time for a node with this process id: longer with sanitizers."
+  def stretch(os_pid, ms), do: limit(if maps(os_pid) =~ "libasan", do: 5 * ms, else: ms)
+
+  defp maps(os_pid), do: File.read!("/proc/#{os_pid}/maps")
 end
