@@ -1,4 +1,5 @@
 /* What runs in a process's coroutine: the start, a message, the end. */
+#include <limits.h>
 #include <string.h>
 
 #include "engine/private.h"
@@ -57,7 +58,10 @@ void eng_push_self(lua_State *L, struct eng_proc *proc) {
 
 /* Decodes `count` terms. [-0, +count, m] */
 static enum push push_args(lua_State *L, struct span args, uint32_t count, struct err *err) {
-    luaL_checkstack(L, (int)(count < 1000000 ? count : 1000000), "too many arguments");
+    if (count > INT_MAX || !lua_checkstack(L, (int)count + 1)) {
+        err_set(err, "%u arguments are more than a Lua function can take", count);
+        return UNREADABLE;
+    }
     for (uint32_t i = 0; i < count; i++) {
         if (!term_decode(L, &args, err)) {
             return UNREADABLE;

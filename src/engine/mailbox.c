@@ -27,9 +27,24 @@ static void refuse(struct eng_proc *proc, struct eng_mail *mail, const char *kin
 
 /* }==== */
 
+/* A process that runs its own loop may never look into its mailbox; that it has started, and runs,
+ * is all that `resume` asks. */
+static bool is_answered(struct eng_proc *proc, struct eng_mail *mail) {
+    if (mail->caller.kind != ENG_SYSTEM || proc->job != ENG_RUN || proc->suspended ||
+        !ext_is_atom(mail->body, "resume")) {
+        return false;
+    }
+    eng_reply_atom(proc->engine, proc, &mail->caller, "ok");
+    eng_mail_free(proc, mail);
+    return true;
+}
+
 void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail) {
     struct eng_mailbox *box = &proc->mailbox;
     bool is_system = mail->caller.kind == ENG_SYSTEM;
+    if (is_answered(proc, mail)) {
+        return;
+    }
     if (!is_system && box->count >= proc->handler->max_mailbox) {
         refuse(proc, mail, "mailbox", proc->handler->max_mailbox, box->count);
         return;
@@ -62,7 +77,7 @@ void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail) {
 
 struct eng_mail *eng_mailbox_next(const struct eng_proc *proc) {
     struct eng_mail *mail = proc->mailbox.first;
-    if (!proc->suspended) {
+    if (!proc->suspended && !proc->handler->has_run) {
         return mail;
     }
     if (proc->mailbox.system == 0) {

@@ -76,8 +76,8 @@ void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail);
 /* Takes a message out; it is the caller's from now on. */
 void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail);
 
-/* The next message for the process's loop; NULL when there is none. While the process is suspended
- * by `sys`, only system messages count. */
+/* The next message for the process's loop; NULL when there is none. Only system messages count while
+ * the process is suspended by `sys`, and before run(), which takes the others itself. */
 struct eng_mail *eng_mailbox_next(const struct eng_proc *proc);
 
 /* Frees a message and the Lua object for its caller. */
@@ -659,7 +659,6 @@ struct engine {
     struct eng_proc *running;
     struct dist_peer *out_peer; /* of the open message; NULL: a local one, or none */
     struct dist_peer *crowded;  /* what the running process has sent too much to */
-    struct dist_control out_control;
     struct buf out_local;                /* a local message on its way */
     struct buf scratch;                  /* a term on its way to somewhere */
     const struct dist_peer *origin_peer; /* the peer of the last message, */

@@ -116,6 +116,21 @@ struct error_parts {
     lua_State *co;
 };
 
+static int to_text(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* Pushes the value as text; its __tostring may fail. [-0, +1, m] */
+static void push_text(lua_State *L, int value) {
+    lua_pushcfunction(L, to_text);
+    lua_pushvalue(L, value);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+        lua_pop(L, 1);
+        lua_pushfstring(L, "an error value (%s) whose __tostring fails", luaL_typename(L, value));
+    }
+}
+
 /* The value itself when it can be sent, else its text. [-0, +0, m] */
 static bool put_value(lua_State *L, int value, struct buf *out) {
     struct err err;
@@ -123,25 +138,28 @@ static bool put_value(lua_State *L, int value, struct buf *out) {
         return true;
     }
     size_t len;
-    const char *text = luaL_tolstring(L, value, &len); /* +1 */
+    push_text(L, value); /* +1 */
+    const char *text = lua_tolstring(L, -1, &len);
     bool ok = ext_put_binary(out, span_of(text, len));
     lua_pop(L, 1);
     return ok;
 }
 
-/* Runs protected: __tostring of the script's value may fail, and memory may be short.
- * Expects the parts as a light userdata and the error's value. [-2, +0, e] */
+/* Runs protected: memory may be short. Expects the parts as a light userdata and the error's value.
+ * [-2, +0, e] */
 static int build_error(lua_State *L) {
     struct error_parts *parts = lua_touserdata(L, 1);
     size_t len;
     luaL_traceback(L, parts->co, NULL, 0);
     const char *trace = lua_tolstring(L, 3, &len); /* parts, value, traceback */
+    start(parts->out);
     if (!ext_put_tuple(parts->out, 3) || !ext_put_atom(parts->out, span_str("lua_error")) ||
         !put_value(L, 2, parts->out) || !ext_put_binary(parts->out, span_of(trace, len))) {
         return luaL_error(L, "not enough memory");
     }
+    push_text(L, 2);
     size_t message_len;
-    const char *message = luaL_tolstring(L, 2, &message_len);
+    const char *message = lua_tolstring(L, -1, &message_len);
     buf_append(parts->text, message, message_len);
     buf_append(parts->text, "\n", 1);
     buf_append(parts->text, trace, len);

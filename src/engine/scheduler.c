@@ -19,7 +19,7 @@ static bool can_run(const struct eng_proc *proc) {
     case ENG_STARTING:
         return proc->handler->value_ref != LUA_NOREF || proc->handler->proc == proc;
     case ENG_LIVING:
-        return proc->handler->has_run || eng_mailbox_next(proc) != NULL;
+        return (proc->handler->has_run && !proc->suspended) || eng_mailbox_next(proc) != NULL;
     default:
         return true;
     }
@@ -135,7 +135,7 @@ static lua_CFunction next_job(struct eng_proc *proc) {
     default:
         break;
     }
-    if (proc->handler->has_run) {
+    if (proc->handler->has_run && !proc->suspended && proc->mailbox.system == 0) {
         proc->job = ENG_RUN;
         return eng_run_run;
     }

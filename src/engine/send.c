@@ -6,6 +6,8 @@
 /* A process that sends to a peer for which more than this waits goes on when half is read. */
 enum { CROWDED = 8 << 20 };
 
+enum { KEEP = 64 << 10 }; /* bytes of the buffer for local messages that are kept */
+
 /* {==== Sending =========================================================================== */
 
 bool eng_is_local(const struct engine *engine, struct span node) {
@@ -19,11 +21,11 @@ static struct span destination(const struct dist_control *control, struct span n
     return ext_node_of(control->op == DIST_ALIAS_SEND ? control->ref : control->to);
 }
 
-/* Where the payload goes: behind the control message of a frame, or into a buffer of our own. */
+/* Where the message goes: a frame for a peer, or a buffer of our own for this node. */
 static struct buf *open_out(struct engine *engine, struct span node, struct err *err) {
+    engine->out_peer = NULL;
+    engine->out_local.len = 0;
     if (eng_is_local(engine, node)) {
-        engine->out_peer = NULL;
-        engine->out_local.len = 0;
         return &engine->out_local;
     }
     engine->out_peer = engine->node == NULL ? NULL : dist_node_peer(engine->node, node);
@@ -32,9 +34,8 @@ static struct buf *open_out(struct engine *engine, struct span node, struct err 
         return NULL;
     }
     struct buf *out = dist_frame_begin(engine->out_peer);
-    if (out == NULL || !dist_control_write(out, &engine->out_control)) {
+    if (out == NULL) {
         err_set(err, "no memory for a message");
-        return NULL;
     }
     return out;
 }
@@ -46,9 +47,9 @@ static bool has_payload(enum dist_op op) {
 
 struct buf *eng_send_begin(struct engine *engine, const struct dist_control *control,
                            struct span node, struct err *err) {
-    engine->out_control = *control;
     struct buf *out = open_out(engine, destination(control, node), err);
-    if (out != NULL && has_payload(control->op) && !ext_put_version(out)) {
+    if (out != NULL &&
+        (!dist_control_write(out, control) || (has_payload(control->op) && !ext_put_version(out)))) {
         eng_send_drop(engine);
         err_set(err, "no memory for a message");
         return NULL;
@@ -56,14 +57,23 @@ struct buf *eng_send_begin(struct engine *engine, const struct dist_control *con
     return out;
 }
 
-/* The buffer is taken out of the engine: a delivery may send in its turn. */
+/* The same bytes as a peer would get. The buffer is taken out of the engine meanwhile: a delivery
+ * may send in its turn. */
 static void deliver_local(struct engine *engine) {
     struct buf taken = engine->out_local;
     buf_init(&engine->out_local);
-    struct span payload = span_of(taken.data + 1, taken.len > 0 ? taken.len - 1 : 0);
-    struct dist_control control = engine->out_control;
-    eng_route(engine, NULL, &control, payload);
-    buf_finish(&taken);
+    struct span rest = span_of(taken.data + 1, taken.len - 1);
+    struct dist_control control;
+    if (dist_control_read(&rest, &control)) {
+        rest = rest.len == 0 ? rest : span_of(rest.data + 1, rest.len - 1);
+        eng_route(engine, NULL, &control, rest);
+    }
+    taken.len = 0;
+    if (engine->out_local.data == NULL && taken.cap <= KEEP) {
+        engine->out_local = taken;
+    } else {
+        buf_finish(&taken);
+    }
 }
 
 bool eng_send_end(struct engine *engine, struct err *err) {

@@ -27,18 +27,75 @@ static void serve_net_kernel(struct eng_proc *proc, struct eng_mail *mail) {
 
 /* {==== The printer ======================================================================= */
 
-/* {put_chars, Encoding, Chars}; false for chars that are no binary, and for any other request. */
-static bool take_chars(struct span request, struct span *chars) {
-    uint32_t arity;
-    struct span head;
-    struct span encoding;
-    if (!ext_take_tuple(&request, &arity) || arity != 3 || !ext_take(&request, &head) ||
-        !ext_is_atom(head, "put_chars") || !ext_take(&request, &encoding) || request.len < 5 ||
-        request.data[0] != EXT_BINARY) {
+/* A character as UTF-8. */
+static bool put_char(struct buf *out, uint32_t c) {
+    uint8_t bytes[4] = {(uint8_t)c};
+    size_t len = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    static const uint8_t first[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    for (size_t i = len; len > 1 && i > 0; i--) {
+        bytes[i - 1] = (uint8_t)(i > 1 ? 0x80 | (c & 0x3F) : first[len] | c);
+        c >>= 6;
+    }
+    return buf_append(out, bytes, len);
+}
+
+/* Takes what is no list: a binary, a string or a character. */
+static bool take_piece(struct span *in, struct buf *out) {
+    struct span piece;
+    struct span number;
+    int64_t c;
+    if (!ext_take(in, &piece)) {
         return false;
     }
-    *chars = span_of(request.data + 5, request.len - 5);
+    number = piece;
+    if (ext_take_int(&number, &c)) {
+        return c >= 0 && c < 0x110000 && put_char(out, (uint32_t)c);
+    }
+    if (piece.data[0] == EXT_BINARY) {
+        return buf_append(out, piece.data + 5, piece.len - 5);
+    }
+    bool ok = piece.data[0] == EXT_STRING;
+    for (size_t i = 3; ok && i < piece.len; i++) {
+        ok = put_char(out, piece.data[i]);
+    }
+    return ok;
+}
+
+/* Characters in lists in lists, as they stand one behind the other. */
+static bool flatten(struct span chars, struct buf *out) {
+    uint64_t pending = 1;
+    uint32_t count;
+    while (pending > 0) {
+        if (chars.len > 0 && chars.data[0] == EXT_LIST && ext_take_list(&chars, &count)) {
+            pending += count; /* its elements and its tail, in place of it */
+        } else if (chars.len > 0 && chars.data[0] == EXT_NIL && ext_take_list(&chars, &count)) {
+            pending--;
+        } else if (take_piece(&chars, out)) {
+            pending--;
+        } else {
+            return false;
+        }
+    }
     return true;
+}
+
+/* {put_chars, Encoding, Chars}, and {put_chars, Encoding, io_lib, format, [Format, Arguments]}, of
+ * which the format alone is printed. False for any other request. */
+static bool take_chars(struct span request, struct buf *out) {
+    uint32_t arity;
+    uint32_t count;
+    struct span part;
+    if (!ext_take_tuple(&request, &arity) || (arity != 3 && arity != 5) ||
+        !ext_take(&request, &part) || !ext_is_atom(part, "put_chars") ||
+        !ext_take(&request, &part)) {
+        return false;
+    }
+    if (arity == 3) {
+        return flatten(request, out);
+    }
+    return ext_take(&request, &part) && ext_is_atom(part, "io_lib") && ext_take(&request, &part) &&
+           ext_take_list(&request, &count) && count == 2 && ext_take(&request, &part) &&
+           flatten(part, out);
 }
 
 /* {io_reply, ReplyAs, ok}, or an error: the caller waits for it without limit. */
@@ -68,18 +125,19 @@ static void serve_printer(struct eng_proc *proc, struct eng_mail *mail) {
     struct span head;
     struct span from;
     struct span as;
-    struct span chars;
     if (!ext_take_tuple(&rest, &arity) || arity != 4 || !ext_take(&rest, &head) ||
         !ext_is_atom(head, "io_request") || !ext_take(&rest, &from) || !ext_is_pid(from) ||
         !ext_take(&rest, &as)) {
         return;
     }
+    struct buf chars = {0};
     bool ok = take_chars(rest, &chars);
     if (ok) {
         chars.len -= chars.len > 0 && chars.data[chars.len - 1] == '\n';
-        log_text(proc->engine->log, LOG_LEVEL_INFO, "lunode", chars);
+        log_text(proc->engine->log, LOG_LEVEL_INFO, "lunode", buf_span(&chars));
     }
     answer(proc->engine, from, as, ok);
+    buf_finish(&chars);
 }
 
 /* }==== */

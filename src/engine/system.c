@@ -7,7 +7,7 @@ static void answer_atom(struct eng_proc *proc, const struct eng_mail *mail, cons
     eng_reply_atom(proc->engine, proc, &mail->caller, name);
 }
 
-/* {error, {Kind, Text}} */
+/* {error, {Kind, Term}} */
 static void answer_error(struct eng_proc *proc, const struct eng_mail *mail, const char *kind,
                          struct span term) {
     struct buf value = {0};
@@ -26,6 +26,18 @@ static void answer_text(struct eng_proc *proc, const struct eng_mail *mail, cons
         answer_error(proc, mail, kind, buf_span(&term));
     }
     buf_finish(&term);
+}
+
+/* {error, {callback_failed, Handler, Text}}, as sys has it for a fun that fails */
+static void answer_failed(struct eng_proc *proc, const struct eng_mail *mail, const char *text) {
+    struct buf value = {0};
+    if (ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
+        ext_put_tuple(&value, 3) && ext_put_atom(&value, span_str("callback_failed")) &&
+        ext_put_atom(&value, span_str(proc->handler->name)) &&
+        ext_put_binary(&value, span_str(text))) {
+        eng_reply_term(proc->engine, proc, &mail->caller, buf_span(&value));
+    }
+    buf_finish(&value);
 }
 
 /* Answers with the value on top, or with the reason why it can't be sent. [-1, +0, m] */
@@ -85,7 +97,7 @@ static int replaced(lua_State *L, int status, lua_KContext context) {
     struct eng_proc *proc = (struct eng_proc *)context;
     const struct eng_mail *mail = lua_touserdata(L, 2);
     if (status != LUA_OK && status != LUA_YIELD) {
-        answer_text(proc, mail, "callback_failed", luaL_tolstring(L, -1, NULL));
+        answer_failed(proc, mail, luaL_tolstring(L, -1, NULL));
     } else if (proc->self_ref == LUA_NOREF || term_type(L, -1) != TERM_MAP) {
         answer_text(proc, mail, "bad_state", "the new state must be a map");
     } else {

@@ -1,4 +1,5 @@
 /* Timers: the waits of processes, and the messages of erl.send_after. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,8 +35,8 @@ struct eng_timer *eng_timer_start(struct engine *engine, double ms, void (*fire)
     uv_timer_init(engine->loop, &timer->uv);
     timer->uv.data = timer;
     uv_update_time(engine->loop); /* Lua may have run for a while */
-    /* half a millisecond counts as one: a wait is never shorter than was asked */
-    double whole = ms < 0 ? 0 : ms + 0.999;
+    /* the loop's time is cut to milliseconds: one more, so that no wait is shorter than asked */
+    double whole = ms <= 0 ? 0 : ceil(ms) + 1;
     uv_timer_start(&timer->uv, on_fire, whole < 1e15 ? (uint64_t)whole : (uint64_t)1e15, 0);
     return timer;
 }
@@ -47,7 +48,8 @@ void eng_timer_cancel(struct eng_timer *timer) {
 }
 
 double eng_timer_left(const struct eng_timer *timer) {
-    return (double)uv_timer_get_due_in(&timer->uv);
+    uint64_t left = uv_timer_get_due_in(&timer->uv);
+    return left > 0 ? (double)(left - 1) : 0; /* without the millisecond that was added */
 }
 
 /* }==== */

@@ -13,8 +13,8 @@ int eng_wait(lua_State *L, struct eng_proc *proc, enum eng_wait wait, double ms,
 
 double eng_check_ms(lua_State *L, int idx, double otherwise) {
     double ms = luaL_optnumber(L, idx, otherwise);
-    luaL_argcheck(L, !isnan(ms), idx, "a number of milliseconds expected, got nan");
-    return isinf(ms) && ms > 0 ? -1 : ms < 0 ? 0 : ms;
+    luaL_argcheck(L, ms >= 0, idx, "milliseconds expected, 0 or more");
+    return isinf(ms) ? -1 : ms;
 }
 
 /* {==== erl.sleep ========================================================================= */

@@ -234,7 +234,7 @@ defmodule Lunode.CallsOutTest do
       test what, %{pid: pid} do
         source = "local ok, e = pcall(function() #{unquote(source)} end) return e"
         text = lua(pid, source)
-        assert text =~ ~r/^test:\d+: erl\.sleep: cannot wait inside a C function/
+        assert text =~ ~r/^(test:\d+: )+erl\.sleep: cannot wait inside a C function/
         assert lua(pid, "erl.sleep(1) return 1") == 1
       end
     end
@@ -441,11 +441,11 @@ defmodule Lunode.CallsOutTest do
       assert_receive "late", 5_000
     end
 
-    test "1,000 timers end in the order of their times", %{pid: pid} do
-      source = "for i = 1000, 1, -1 do erl.send_after(a, i, 200 + i) end"
+    test "timers end in the order of their times", %{pid: pid} do
+      source = "for i = 100, 1, -1 do erl.send_after(a, i, 500 + 10 * i) end"
       lua(pid, source, [self()], 60_000)
-      got = for _ <- 1..1_000, do: assert_receive(n when is_integer(n), 30_000)
-      assert got == Enum.to_list(1..1_000)
+      got = for _ <- 1..100, do: assert_receive(n when is_integer(n), 30_000)
+      assert got == Enum.to_list(1..100)
     end
 
     test "erl.now is the time of day in milliseconds", %{pid: pid} do

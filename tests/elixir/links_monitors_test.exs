@@ -377,7 +377,7 @@ defmodule Lunode.LinksMonitorsTest do
 
     assert {:lua_error, text, trace} = reason
     assert text =~ "test:1: attempt to index a nil value"
-    assert trace =~ "stack traceback:" and trace =~ "proc.lua:"
+    assert trace =~ "stack traceback:" and trace =~ "test:1:"
   end
 
   test "a table that was raised is the term of the reason", %{nodes: nodes} do
