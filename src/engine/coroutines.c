@@ -69,8 +69,8 @@ static int co_running(lua_State *L) {
 
 /* {==== Resuming ========================================================================== */
 
-static int continue_resume(lua_State *L, int status, lua_KContext is_wrap);
-static int continue_wrap(lua_State *L, int status, lua_KContext is_wrap);
+static int continue_resume(lua_State *L, int status, lua_KContext ctx);
+static int continue_wrap(lua_State *L, int status, lua_KContext ctx);
 
 /* Starts or continues `co` with `nargs` arguments that are on its stack already; gives how many
  * results were pushed, or -1 with an error value pushed. Yields in the middle when the scheduler

@@ -10,7 +10,6 @@
 enum {
     EVERY = LUNODE_PREEMPT_EVERY,
     STUCK_SAMPLES = 100, /* so often in a row one frame is found before it counts as stuck */
-    STUCK_LEVELS = 16,   /* how far out it is looked for */
 };
 
 /* A signal's handler gets no argument. */
@@ -52,41 +51,50 @@ static void tell_where(struct eng_slice *slice, lua_State *L, int level) {
     atomic_store_explicit(&slice->told, number_of(slice), memory_order_release);
 }
 
-/* The level of a frame in `L`, or -1. */
-static int find_frame(lua_State *L, const void *frame) {
+/* The innermost frames of `L`. Only their addresses are taken: they may be in the making. */
+static int get_frames(lua_State *L, const void **frames) {
     lua_Debug ar;
-    for (int level = 0; level < STUCK_LEVELS && lua_getstack(L, level, &ar); level++) {
-        if ((const void *)ar.i_ci == frame) {
-            return level;
-        }
+    int count = 0;
+    while (count < ENG_SLICE_FRAMES && lua_getstack(L, count, &ar)) {
+        frames[count++] = ar.i_ci;
     }
-    return -1;
+    return count;
 }
 
-/* Called by the signal's handler, in the middle of anything. Frames may only be looked into when
- * they are complete, and the innermost one may be in the making. One that was there at every of
- * many signals is complete. When the frame is gone, what is stuck has it inside: look further out.
- */
-static void sample(struct eng_slice *slice, lua_State *L) {
-    if (slice->sample.slice != number_of(slice)) {
-        memset(&slice->sample, 0, sizeof slice->sample);
-        slice->sample.slice = number_of(slice);
+static int find_frame(const void *frame, const void *const *frames, int count) {
+    int level = 0;
+    while (level < count && frames[level] != frame) {
+        level++;
     }
-    int level = slice->sample.frame == NULL ? -1 : find_frame(L, slice->sample.frame);
-    if (level >= 0) {
-        if (++slice->sample.times >= STUCK_SAMPLES) {
+    return level < count ? level : -1;
+}
+
+/* Called by the signal's handler, in the middle of anything. A frame may only be looked into when
+ * it is complete, and the innermost one may be in the making. One that was there at each of many
+ * signals is complete: look for the innermost such one. */
+static void sample(struct eng_slice *slice, lua_State *L) {
+    struct eng_slice_sample *old = &slice->sample;
+    const void *frames[ENG_SLICE_FRAMES];
+    int count = get_frames(L, frames);
+    int gone = 0;
+    int level = -1;
+    if (old->slice == number_of(slice)) {
+        while (gone < old->count && level < 0) {
+            level = find_frame(old->frames[gone], frames, count);
+            gone += level < 0;
+        }
+    }
+    if (level >= 0 && gone == 0) {
+        if (++old->times >= STUCK_SAMPLES) {
             tell_where(slice, L, level);
         }
         return;
     }
-    lua_Debug ar;
-    if (slice->sample.frame != NULL) {
-        slice->sample.level = (slice->sample.level + 1) % STUCK_LEVELS;
-    }
-    bool found = lua_getstack(L, slice->sample.level, &ar) != 0;
-    slice->sample.frame = found ? (const void *)ar.i_ci : NULL;
-    slice->sample.level = found ? slice->sample.level : 0;
-    slice->sample.times = 0;
+    old->slice = number_of(slice);
+    old->times = 0;
+    old->count = level < 0 ? count : old->count - gone;
+    memmove(old->frames, level < 0 ? frames : old->frames + gone,
+            (size_t)old->count * sizeof *frames);
 }
 
 /* }==== */
@@ -182,10 +190,10 @@ void eng_slice_enter(struct eng_slice *slice, lua_State *L) {
     if (L == NULL) {
         return;
     }
-    if (EVERY > 0 && lua_gethook(L) != hook) {
-        lua_sethook(L, hook, LUA_MASKCOUNT, EVERY);
-    } else if (EVERY == 0 && slice->stopping) {
+    if (slice->stopping) {
         arm(slice, L);
+    } else if (EVERY > 0 && lua_gethook(L) != hook) {
+        lua_sethook(L, hook, LUA_MASKCOUNT, EVERY);
     }
 }
 

@@ -34,6 +34,7 @@
 enum {
     ENG_SLICE_PERIOD_US = 1000, /* how often the watchdog looks */
     ENG_SLICE_STUCK_MS = 1000,  /* a slice that could not be ended for so long is reported */
+    ENG_SLICE_FRAMES = 50,      /* so far out the handler looks for what is stuck */
 };
 
 /* Why the innermost yield happened. */
@@ -47,6 +48,15 @@ enum eng_yield {
  * "?". Called on the watchdog's thread, while Lua runs: once a slice at the most. */
 typedef void (*eng_stuck_cb)(void *user, const char *where, unsigned ms);
 
+/* How the signal's handler finds out where Lua is stuck: the frames that it found at a signal and
+ * at each of `times` signals since, innermost first. */
+struct eng_slice_sample {
+    unsigned long slice;
+    int times;
+    int count;
+    const void *frames[ENG_SLICE_FRAMES];
+};
+
 /* A field is only used by the thread that runs Lua, unless it says otherwise. */
 struct eng_slice {
     enum eng_yield why;
@@ -56,13 +66,7 @@ struct eng_slice {
     volatile unsigned long armed; /* the slice that the hook was armed for */
     atomic_ulong number;          /* odd while a slice runs; read by the watchdog */
 
-    /* How the signal's handler finds out where Lua is stuck. */
-    struct {
-        unsigned long slice;
-        const void *frame; /* what was found at `level` before ... */
-        int level;
-        int times; /* ... and so often since */
-    } sample;
+    struct eng_slice_sample sample;
 
     /* Between the watchdog and the signal's handler. */
     atomic_ulong aimed;  /* the slice that a signal is meant for */
