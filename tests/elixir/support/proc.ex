@@ -89,6 +89,7 @@ defmodule :proc do
   defp run(:set, [n], state), do: {nil, %{state | "n" => n}}
   defp run(:messages, [], state), do: {state["seen"], state}
   defp run(:count, [], state), do: {length(state["seen"]), state}
+  defp run(:sizes, [], state), do: {Enum.uniq(Enum.map(state["seen"], &byte_size/1)), state}
   defp run(:tell, [pid], state), do: {nil, Map.put(state, "told", pid)}
   # An error in a GenServer has a stack beside the reason, a Lua error has it within.
   defp run(:fail, [text], _state), do: exit({:lua_error, text, "stack traceback"})
