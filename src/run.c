@@ -123,6 +123,7 @@ static void on_published(void *user, const char *why) {
 static void on_peer_up(void *user, struct dist_peer *peer) {
     struct run *run = user;
     const char *owner = run->config->owner;
+    eng_peer_up(run->engine, peer);
     if (!run->config->bundlex || run->owner != NULL ||
         (owner != NULL && strcmp(owner, dist_peer_name(peer)) != 0)) {
         return;
@@ -150,7 +151,9 @@ static void on_message(void *user, struct dist_peer *peer, const struct dist_con
 
 static void on_connect_failed(void *user, const char *node, const char *why) {
     struct run *run = user;
-    log_line(run->log, LOG_LEVEL_WARNING, "lunode", "cannot connect to %s: %s", node, why);
+    enum log_level level =
+        eng_connect_failed(run->engine, node) ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING;
+    log_line(run->log, level, "lunode", "cannot connect to %s: %s", node, why);
 }
 
 /* }==== */

@@ -228,8 +228,9 @@ static bool send_request(lua_State *L, struct eng_proc *proc, const struct rpc *
     return out != NULL && put_request(L, rpc, ref, out, err) && eng_send_end(proc->engine, err);
 }
 
-static bool is_connected(struct engine *engine, struct span node) {
-    return eng_is_local(engine, node) ||
+static bool is_reachable(struct engine *engine, struct span node) {
+    eng_reach(engine, node);
+    return eng_is_local(engine, node) || eng_reach_waits(engine, node) ||
            (engine->node != NULL && dist_node_peer(engine->node, node) != NULL);
 }
 
@@ -238,7 +239,7 @@ static int run(lua_State *L, struct eng_proc *proc, const struct rpc *rpc, doubl
     uint8_t bytes[ENG_MAX_REF];
     struct buf ref = {bytes, 0, sizeof bytes};
     struct err err;
-    if (!is_connected(proc->engine, rpc->node)) {
+    if (!is_reachable(proc->engine, rpc->node)) {
         return raise_atom(L, "noconnection");
     }
     eng_ref_make(proc->engine, true, &ref);

@@ -48,6 +48,7 @@ void eng_destroy(struct engine *engine) {
     }
     eng_services_stop(engine);
     eng_alarms_clear(engine);
+    eng_reach_clear(engine);
     eng_slice_finish(&engine->slice);
     term_atoms_destroy(engine->atoms);
     buf_finish(&engine->owner);

@@ -51,6 +51,9 @@ bool eng_stopped(const struct engine *engine);
 bool eng_turn(struct engine *engine);
 
 /* What the distribution layer reports. */
+void eng_peer_up(struct engine *engine, struct dist_peer *peer);
+/* False when it was no script that wanted the connection. */
+bool eng_connect_failed(struct engine *engine, const char *name);
 void eng_peer_down(struct engine *engine, struct dist_peer *peer);
 void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
                  struct span payload);

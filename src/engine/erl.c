@@ -97,6 +97,7 @@ static int send_message(lua_State *L, const char *function, const char *head) {
     lua_settop(L, 2);
     eng_dest_check(L, 1, function, &dest);
     struct dist_control control = eng_dest_control(&dest, proc);
+    eng_reach(engine, dest.node);
     struct buf *out = eng_send_begin(engine, &control, dest.node, &err);
     bool ok = out != NULL;
     if (ok && head != NULL) {

@@ -67,6 +67,8 @@ bool eng_link(struct eng_proc *proc, struct span other) {
     if (link != NULL && link->unlinking == 0) {
         return true;
     }
+    eng_reach(proc->engine, ext_node_of(other)); /* it may end links, if it fails at once */
+    link = find(proc, other);
     link = link == NULL ? create(proc, other) : link;
     if (link == NULL) {
         return false;

@@ -18,7 +18,8 @@ static void refuse(struct eng_proc *proc, struct eng_mail *mail, const char *kin
     } else if (!proc->mailbox.told_full) {
         proc->mailbox.told_full = true;
         log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name,
-                 "the mailbox is full: %zu messages wait and the limit is %zu; what comes now is dropped",
+                 "the mailbox is full: %zu messages wait and the limit is %zu; what comes now is "
+                 "dropped",
                  proc->mailbox.count, proc->handler->max_mailbox);
     }
     buf_finish(&reason);

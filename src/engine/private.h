@@ -76,8 +76,8 @@ void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail);
 /* Takes a message out; it is the caller's from now on. */
 void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail);
 
-/* The next message for the process's loop; NULL when there is none. Only system messages count while
- * the process is suspended by `sys`, and before run(), which takes the others itself. */
+/* The next message for the process's loop; NULL when there is none. Only system messages count
+ * while the process is suspended by `sys`, and before run(), which takes the others itself. */
 struct eng_mail *eng_mailbox_next(const struct eng_proc *proc);
 
 /* Frees a message and the Lua object for its caller. */
@@ -111,6 +111,22 @@ struct dist_peer *eng_send_crowded(struct engine *engine);
 void eng_send_block(struct eng_proc *proc, struct dist_peer *peer);
 void eng_send_unblock(struct eng_proc *proc);
 void eng_send_look(struct engine *engine, const struct dist_peer *gone);
+
+/* }==== */
+
+/* {==== reach.c: nodes that are not connected yet ========================================= */
+
+struct eng_unreached;
+
+/* To be called before something is sent that a script has asked for: the node is connected to if it
+ * is not, and what is sent to it meanwhile waits. (Answers and other signals to a node that has
+ * gone are dropped instead.) */
+void eng_reach(struct engine *engine, struct span node);
+
+/* Whether the connection is being made; adds a frame to what waits for it. */
+bool eng_reach_waits(struct engine *engine, struct span node);
+bool eng_reach_add(struct engine *engine, struct span node, struct span frame, struct err *err);
+void eng_reach_clear(struct engine *engine);
 
 /* }==== */
 
@@ -647,19 +663,22 @@ struct engine {
     struct eng_handler *only;  /* the one handler the node was started with */
     struct eng_handler *ready; /* those with a process that can run, in order */
     struct eng_proc *net_kernel;
-    struct eng_proc *printer;     /* the group leader of what this node runs elsewhere */
-    struct eng_proc *procs;       /* uthash */
-    struct eng_monitor *monitors; /* uthash */
-    struct eng_watch *watches;    /* uthash */
-    struct eng_link *links;       /* uthash */
-    struct eng_name *names;       /* uthash */
-    struct eng_alarm *alarms;     /* uthash */
-    struct eng_proc *blocked;     /* those that wait for a peer to read */
-    struct eng_proc *dying;       /* those to be buried */
+    struct eng_proc *printer;        /* the group leader of what this node runs elsewhere */
+    struct eng_proc *procs;          /* uthash */
+    struct eng_monitor *monitors;    /* uthash */
+    struct eng_watch *watches;       /* uthash */
+    struct eng_link *links;          /* uthash */
+    struct eng_name *names;          /* uthash */
+    struct eng_alarm *alarms;        /* uthash */
+    struct eng_unreached *unreached; /* uthash */
+    struct eng_proc *blocked;        /* those that wait for a peer to read */
+    struct eng_proc *dying;          /* those to be buried */
     struct eng_proc *running;
-    struct dist_peer *out_peer; /* of the open message; NULL: a local one, or none */
+    struct dist_peer *out_peer; /* of the open message; NULL: another, or none */
     struct dist_peer *crowded;  /* what the running process has sent too much to */
-    struct buf out_local;                /* a local message on its way */
+    struct buf out_local;       /* the open message, unless it is a peer's frame */
+    struct span out_node;       /* where that one goes; points into out_name */
+    uint8_t out_name[4 * 255];
     struct buf scratch;                  /* a term on its way to somewhere */
     const struct dist_peer *origin_peer; /* the peer of the last message, */
     uint32_t origin;                     /* and its node's atom */

@@ -21,11 +21,18 @@ static struct span destination(const struct dist_control *control, struct span n
     return ext_node_of(control->op == DIST_ALIAS_SEND ? control->ref : control->to);
 }
 
-/* Where the message goes: a frame for a peer, or a buffer of our own for this node. */
+/* Where the message goes: a frame for a peer; for this node, and for one whose connection is being
+ * made, a buffer of our own. */
 static struct buf *open_out(struct engine *engine, struct span node, struct err *err) {
     engine->out_peer = NULL;
     engine->out_local.len = 0;
-    if (eng_is_local(engine, node)) {
+    if (node.len > sizeof engine->out_name) {
+        err_set(err, "the name of the node is too long");
+        return NULL;
+    }
+    if (eng_is_local(engine, node) || eng_reach_waits(engine, node)) {
+        memcpy(engine->out_name, node.data, node.len);
+        engine->out_node = span_of(engine->out_name, node.len);
         return &engine->out_local;
     }
     engine->out_peer = engine->node == NULL ? NULL : dist_node_peer(engine->node, node);
@@ -48,8 +55,8 @@ static bool has_payload(enum dist_op op) {
 struct buf *eng_send_begin(struct engine *engine, const struct dist_control *control,
                            struct span node, struct err *err) {
     struct buf *out = open_out(engine, destination(control, node), err);
-    if (out != NULL &&
-        (!dist_control_write(out, control) || (has_payload(control->op) && !ext_put_version(out)))) {
+    if (out != NULL && (!dist_control_write(out, control) ||
+                        (has_payload(control->op) && !ext_put_version(out)))) {
         eng_send_drop(engine);
         err_set(err, "no memory for a message");
         return NULL;
@@ -79,6 +86,9 @@ static void deliver_local(struct engine *engine) {
 bool eng_send_end(struct engine *engine, struct err *err) {
     struct dist_peer *peer = engine->out_peer;
     engine->out_peer = NULL;
+    if (peer == NULL && !eng_is_local(engine, engine->out_node)) {
+        return eng_reach_add(engine, engine->out_node, buf_span(&engine->out_local), err);
+    }
     if (peer == NULL) {
         deliver_local(engine);
         return true;

@@ -76,6 +76,7 @@ static void ring(void *user) {
     struct eng_alarm *alarm = user;
     struct engine *engine = alarm->engine;
     struct err err;
+    eng_reach(engine, alarm->node);
     struct buf *out = eng_send_begin(engine, &alarm->control, alarm->node, &err);
     if (out != NULL) { /* a node that has gone meanwhile gets no message, as everywhere */
         if (buf_append(out, alarm->payload.data, alarm->payload.len)) {

@@ -154,6 +154,7 @@ void eng_watches_of_node(struct engine *engine, struct span node) {
 
 bool eng_watch_add(struct eng_proc *proc, enum eng_watch_kind kind, struct span ref,
                    struct span target, struct span node) {
+    eng_reach(proc->engine, node);
     struct eng_watch *watch = create(proc, ref, target, node);
     if (watch == NULL) {
         return false;

@@ -140,13 +140,22 @@ defmodule Lunode.CallsOutTest do
 
       source = "local ok, e = pcall(erl.rpc, a, atom.proc, atom.echo, {1}) return ok, e"
       assert lua(pid, source, [:nobody@nowhere]) == {false, {:exit, :noconnection}}
-      assert {false, _} = lua(pid, "return pcall(erl.send, a, 1)", [{:proc, :nobody@nowhere}])
+      assert lua(pid, "return pcall(erl.send, a, 1)", [{:proc, :nobody@nowhere}]) == true
+      assert {false, _} = lua(pid, "return pcall(erl.send, a, 1)", [{:proc, :no_host}])
       assert_lives(pid)
     end
 
-    test "of a node that is lost meanwhile is noconnection", %{pid: pid, node: node} do
+    test "of a node that isn't connected yet connects to it", %{pid: pid} do
+      {_peer, name} = start_beam()
+      there = {:proc, name}
+      refute name in lua(pid, "return erl.nodes()")
+      assert lua(pid, "erl.send(b, 'hello') return erl.call(a, erl.tuple(atom.add, 5))", [there, there]) == 5
+      assert name in lua(pid, "return erl.nodes()")
+      assert :sys.get_state(there)["seen"] == ["hello"]
+    end
+
+    test "of a node that is lost meanwhile is noconnection", %{pid: pid} do
       beam = start_beam()
-      OtherBeam.connect(beam, node)
       server = OtherBeam.apply(beam, :proc, :child, [0])
       request = :gen_server.send_request(pid, {:lua, @raised, server, {:sleep, 60_000}, 60_000})
       assert :gen_server.wait_response(request, 200) == :timeout
