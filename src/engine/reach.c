@@ -30,13 +30,16 @@ void eng_reach(struct engine *engine, struct span node) {
         dist_node_peer(engine->node, node) != NULL || find(engine, node) != NULL) {
         return;
     }
-    struct eng_unreached *unreached = calloc(1, sizeof *unreached + node.len + 1);
+    char name[4 * 255 + 1];
+    struct eng_unreached *unreached =
+        node.len < sizeof name ? calloc(1, sizeof *unreached + node.len + 1) : NULL;
     if (unreached == NULL) {
         return; /* then it counts as not connected */
     }
     memcpy(unreached->name, node.data, node.len);
     HASH_ADD_KEYPTR(hh, engine->unreached, unreached->name, node.len, unreached);
-    dist_node_connect(engine->node, unreached->name); /* it may fail at once */
+    memcpy(name, unreached->name, node.len + 1); /* it may fail at once, and take that one along */
+    dist_node_connect(engine->node, name);
 }
 
 bool eng_reach_waits(struct engine *engine, struct span node) {
