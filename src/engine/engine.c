@@ -6,8 +6,6 @@
 
 #include "engine/private.h"
 
-enum { TURN_NS = 1000000 };
-
 /* {==== Creating and destroying =========================================================== */
 
 /* Called on the watchdog's thread. */
@@ -155,17 +153,10 @@ bool eng_stopped(const struct engine *engine) {
 /* {==== Turns ============================================================================= */
 
 bool eng_turn(struct engine *engine) {
-    uint64_t end = uv_hrtime() + TURN_NS;
     eng_send_look(engine, NULL);
     eng_exit_all(engine);
-    while (eng_sched_step(engine)) {
-        eng_exit_all(engine);
-        if (uv_hrtime() > end) {
-            break;
-        }
-    }
-    eng_exit_all(engine);
-    return engine->ready != NULL;
+    eng_sched_turn(engine);
+    return engine->ready != NULL || engine->interrupted != NULL;
 }
 
 void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,

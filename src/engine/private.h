@@ -357,8 +357,9 @@ struct eng_proc {
     enum eng_stage stage;
     enum eng_job job;
     enum eng_wait wait;
-    bool queued;  /* stands in its handler's run queue */
-    bool loading; /* runs the script's top level */
+    bool queued;      /* stands in its handler's run queue */
+    bool loading;     /* runs the script's top level */
+    bool interrupted; /* its last slice was used up */
     bool trap_exit;
     bool suspended; /* by sys */
     bool leaving;   /* ends when its job is done */
@@ -416,8 +417,8 @@ bool eng_sched_wait(struct eng_proc *proc, enum eng_wait wait, double ms);
 /* The wait is over. */
 void eng_sched_wake(struct eng_proc *proc);
 
-/* Runs the process whose turn it is for a slice. False when there is none. */
-bool eng_sched_step(struct engine *engine);
+/* Runs processes for a while: see eng_turn. */
+void eng_sched_turn(struct engine *engine);
 
 /* }==== */
 
@@ -674,10 +675,11 @@ struct engine {
     struct eng_proc *blocked;        /* those that wait for a peer to read */
     struct eng_proc *dying;          /* those to be buried */
     struct eng_proc *running;
-    struct dist_peer *out_peer; /* of the open message; NULL: another, or none */
-    struct dist_peer *crowded;  /* what the running process has sent too much to */
-    struct buf out_local;       /* the open message, unless it is a peer's frame */
-    struct span out_node;       /* where that one goes; points into out_name */
+    struct eng_proc *interrupted; /* not in the queue yet: what the sockets bring comes first */
+    struct dist_peer *out_peer;   /* of the open message; NULL: another, or none */
+    struct dist_peer *crowded;    /* what the running process has sent too much to */
+    struct buf out_local;         /* the open message, unless it is a peer's frame */
+    struct span out_node;         /* where that one goes; points into out_name */
     uint8_t out_name[4 * 255];
     struct buf scratch;                  /* a term on its way to somewhere */
     const struct dist_peer *origin_peer; /* the peer of the last message, */

@@ -4,6 +4,8 @@
 
 #include "engine/private.h"
 
+enum { TURN_NS = 1000000 };
+
 /* {==== The run queue ===================================================================== */
 
 /* Whether there is something that the process can do now. */
@@ -39,6 +41,9 @@ void eng_sched_touch(struct eng_proc *proc) {
 
 void eng_sched_leave(struct eng_proc *proc) {
     struct eng_handler *handler = proc->handler;
+    if (proc->engine->interrupted == proc) {
+        proc->engine->interrupted = NULL;
+    }
     if (!proc->queued) {
         return;
     }
@@ -255,24 +260,27 @@ static void after_slice(struct eng_proc *proc, int status) {
     if (crowded != NULL && !proc->killed) {
         eng_send_block(proc, crowded);
     }
-    eng_sched_touch(proc);
+    proc->interrupted = status == LUA_YIELD && proc->engine->slice.why == ENG_YIELD_PREEMPTED;
+    if (proc->interrupted && proc->wait == ENG_WAIT_NONE) {
+        proc->engine->interrupted = proc;
+    } else {
+        eng_sched_touch(proc);
+    }
 }
 
-bool eng_sched_step(struct engine *engine) {
+/* Runs the process whose turn it is for a slice. */
+static void step(struct engine *engine) {
     struct eng_proc *proc = take_next(engine);
-    if (proc == NULL) {
-        return false;
-    }
     int args = 0;
     if (proc->co == NULL) {
         lua_CFunction body = next_job(proc);
         if (body == NULL) {
             eng_sched_touch(proc);
-            return true;
+            return;
         }
         if (!begin_job(proc, body)) {
             job_failed(proc);
-            return true;
+            return;
         }
         args = 1;
     }
@@ -284,7 +292,27 @@ bool eng_sched_step(struct engine *engine) {
         lua_pop(proc->co, results);
     }
     after_slice(proc, status);
-    return true;
+}
+
+/* What the others have sent goes out before one that uses up its slices runs again. */
+static bool is_long(const struct engine *engine) {
+    return engine->ready->ready->interrupted;
+}
+
+void eng_sched_turn(struct engine *engine) {
+    uint64_t end = uv_hrtime() + TURN_NS;
+    bool ran = false;
+    if (engine->interrupted != NULL) {
+        struct eng_proc *proc = engine->interrupted;
+        engine->interrupted = NULL;
+        eng_sched_touch(proc);
+    }
+    while (engine->ready != NULL && engine->interrupted == NULL && !(ran && is_long(engine)) &&
+           uv_hrtime() < end) {
+        step(engine);
+        eng_exit_all(engine);
+        ran = true;
+    }
 }
 
 /* }==== */

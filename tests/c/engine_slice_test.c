@@ -160,6 +160,12 @@ static int set_up_quick(void **state) {
     return 0;
 }
 
+static int set_up_hasty(void **state) {
+    (void)state;
+    start_bench(50);
+    return 0;
+}
+
 static int tear_down(void **state) {
     (void)state;
     if (bench.L != NULL) {
@@ -737,7 +743,9 @@ int main(void) {
         QUICK(no_spinner_escapes),
         TEST(nothing_is_armed_while_nobody_overruns),
         TEST(a_spinner_below_a_deep_stack_is_interrupted),
-        TEST(signals_back_off_when_a_deep_stack_makes_them_slow),
+        /* Hasty, so that the pauses are what keeps it from signalling more often. */
+        cmocka_unit_test_setup_teardown(signals_back_off_when_a_deep_stack_makes_them_slow,
+                                        set_up_hasty, tear_down),
         QUICK(waiting_inside_the_scripts_own_coroutines_continues),
         QUICK(where_waiting_is_impossible_is_known),
         QUICK(a_coroutine_in_use_by_one_process_is_not_resumed_or_closed_by_another),
