@@ -58,7 +58,6 @@ File.write!(Path.join([dir, "work", "work.lua"]), work)
 File.write!(Path.join([dir, "work", "plain.lua"]), plain)
 {:ok, lua} = Lunode.start_link(handlers: dir, log: false)
 node = Lunode.node(lua)
-os_pid = OS.os_pid(lua)
 Lunode.call(lua, :bench, :get)
 
 IO.puts(
@@ -113,8 +112,15 @@ Process.sleep(50)
 show.("beside a process that loops", calls.(1_000))
 Process.exit(spinner, :kill)
 
+Lunode.stop(lua)
+
+IO.puts("Processes, each count in a node of its own")
+
 for count <- [10_000, 100_000] do
-  before = OS.memory(os_pid)
+  {:ok, lua} = Lunode.start_link(handlers: dir, log: false)
+  node = Lunode.node(lua)
+  Lunode.call(lua, :bench, :get)
+  before = OS.memory(OS.os_pid(lua))
 
   {us, pids} =
     :timer.tc(fn ->
@@ -123,11 +129,9 @@ for count <- [10_000, 100_000] do
       pids
     end)
 
-  kib = (OS.memory(os_pid) - before) / count
-  bytes = round(kib * 1024)
-  sum = pids |> Enum.take_every(100) |> Enum.map(&GenServer.call(&1, :get)) |> Enum.sum()
-  IO.puts("#{count} processes: #{bytes} bytes each, #{div(us, 1000)} ms to start (check: #{sum})")
-  show.("1,000 calls of another handler meanwhile", calls.(1_000))
+  kib = (OS.memory(OS.os_pid(lua)) - before) / count
+  shown = :erlang.float_to_binary(kib, decimals: 2)
+  IO.puts("  #{count}: #{shown} KiB each, started in #{div(us, 1000)} ms")
   refs = Enum.map(pids, &Process.monitor/1)
 
   {us, _} =
@@ -136,8 +140,8 @@ for count <- [10_000, 100_000] do
       for ref <- refs, do: receive(do: ({:DOWN, ^ref, _, _, :killed} -> :ok))
     end)
 
-  IO.puts("  all killed, and each monitor told, in #{div(us, 1000)} ms")
+  IO.puts("  #{count}: all killed, and each monitor told, in #{div(us, 1000)} ms")
+  Lunode.stop(lua)
 end
 
-Lunode.stop(lua)
 File.rm_rf!(dir)

@@ -67,7 +67,7 @@ defmodule Lunode.ReadmeTest do
 
   test "the node on its own" do
     [_, args] = Regex.run(~r/^    build\/lunode start --name lua (.+)$/m, @readme)
-    [call] = Regex.run(~r/GenServer\.call\(\{:counter, .+?\}\)/, @readme)
+    [call] = Regex.run(~r/GenServer\.call\(\{:counter, :"lua.+?\}\)/, @readme)
     alive = "lua_#{System.unique_integer([:positive])}_#{System.pid()}"
     env = %{"BUNDLEX_ERLANG_COOKIE" => Atom.to_string(Node.get_cookie())}
     raw = RawNode.start_standalone(String.split(args), name: alive, alive: alive, env: env)
@@ -76,10 +76,42 @@ defmodule Lunode.ReadmeTest do
   end
 
   test "the configuration" do
-    folder = folder(%{"mine.lua" => block("lua", 1), "pricing.lua" => echo()})
-    {:ok, lua} = Lunode.start_link(config: Path.join(folder, "mine.lua"))
-    assert Lunode.call(lua, :pricing, 1) == 1
-    Lunode.stop(lua)
+    folder = folder(%{"lunode.lua" => block("lua", 2), "pricing.lua" => echo()})
+
+    for options <- [[config: Path.join(folder, "lunode.lua")], [handlers: folder]] do
+      {:ok, lua} = Lunode.start_link(options)
+      assert Lunode.call(lua, :pricing, 1) == 1
+      Lunode.stop(lua)
+    end
+  end
+
+  test "processes, from Elixir and from Lua" do
+    # One of the processes is linked to this one, and ends with the node.
+    Process.flag(:trap_exit, true)
+    handlers = folder(%{"counter.lua" => block("lua", 0), "client.lua" => block("lua", 1)})
+
+    binding = "elixir" |> block(2) |> String.replace(~s("handlers"), inspect(handlers)) |> run()
+
+    node = binding[:node]
+    counter = {:counter, node}
+    client = {:client, node}
+    assert GenServer.call(client, {:ask, counter}) == 10
+
+    nobody = {"failed", :exit, :noproc}
+    assert GenServer.call(client, {:ask, {:nobody, node}}) == nobody
+    short = GenServer.call(client, {:watch, self()})
+    assert is_pid(short)
+    # The tick that it sends itself adds 1.
+    assert eventually(fn -> GenServer.call(counter, :get) == 11 end)
+
+    log =
+      capture_log(fn ->
+        GenServer.call(client, {:watch, spawn(fn -> :ok end)})
+        assert eventually(fn -> GenServer.call(counter, :get) == 12 end)
+        Lunode.stop(binding[:lua])
+      end)
+
+    assert log =~ "ended:"
   end
 
   test "the commands are those of --help" do
