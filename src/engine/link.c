@@ -141,6 +141,14 @@ void eng_link_received(struct engine *engine, const struct dist_control *control
     }
 }
 
+/* The old form, of nodes that know no other: nothing is acknowledged. */
+void eng_unlinked(struct engine *engine, const struct dist_control *control) {
+    struct eng_proc *proc = eng_proc_of_pid(engine, control->to);
+    if (proc != NULL) {
+        eng_link_break(proc, control->from);
+    }
+}
+
 void eng_unlink_received(struct engine *engine, const struct dist_control *control) {
     struct eng_proc *proc = eng_proc_of_pid(engine, control->to);
     struct eng_link *link = proc == NULL ? NULL : find(proc, control->from);

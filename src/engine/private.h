@@ -265,7 +265,8 @@ void eng_unlink(struct eng_proc *proc, struct span other);
 /* Marks the process as linked: it was spawned so. False: no memory. */
 bool eng_link_start(struct eng_proc *proc, struct span other);
 
-/* LINK, UNLINK_ID, UNLINK_ID_ACK as they arrive. */
+/* LINK, UNLINK, UNLINK_ID, UNLINK_ID_ACK as they arrive. */
+void eng_unlinked(struct engine *engine, const struct dist_control *control);
 void eng_link_received(struct engine *engine, const struct dist_control *control);
 void eng_unlink_received(struct engine *engine, const struct dist_control *control);
 void eng_unlink_acknowledged(struct engine *engine, const struct dist_control *control);

@@ -100,6 +100,9 @@ void eng_route(struct engine *engine, struct dist_peer *peer, const struct dist_
     case DIST_LINK:
         eng_link_received(engine, control);
         break;
+    case DIST_UNLINK:
+        eng_unlinked(engine, control);
+        break;
     case DIST_UNLINK_ID:
         eng_unlink_received(engine, control);
         break;
