@@ -24,8 +24,8 @@
 /* What this node serves beyond what ei claims by itself. ei has no way to claim more, so the flags
  * are set in the packet that carries them: the name that the connecting side sends, the challenge
  * that the accepting side sends. Both read length(2) 'N' flags(8) ... */
-#define DFLAG_DIST_MONITOR_NAME UINT64_C(0x20) /* MONITOR_P and DEMONITOR_P of pids and names */
-#define DFLAG_UNICODE_IO        UINT64_C(0x1000)   /* put_chars with an encoding */
+#define DFLAG_DIST_MONITOR_NAME UINT64_C(0x20)   /* MONITOR_P and DEMONITOR_P of pids and names */
+#define DFLAG_UNICODE_IO        UINT64_C(0x1000) /* put_chars with an encoding */
 #define DFLAG_SPAWN             (UINT64_C(1) << 32) /* SPAWN_REQUEST and SPAWN_REPLY */
 #define SERVED_FLAGS            (DFLAG_DIST_MONITOR_NAME | DFLAG_UNICODE_IO | DFLAG_SPAWN)
 
