@@ -103,8 +103,8 @@ bool eng_send_control(struct engine *engine, const struct dist_control *control,
 /* Whether `node` is this one. */
 bool eng_is_local(const struct engine *engine, struct span node);
 
-/* The peer to which the running process has sent too much that is not read yet; NULL when there is
- * none. */
+/* The peer to which the running process has sent too much, answers apart, that is not read yet; NULL
+ * when there is none. */
 struct dist_peer *eng_send_crowded(struct engine *engine);
 
 /* The process goes on when the peer has read enough. */

@@ -200,6 +200,26 @@ defmodule Lunode.HostilePeerTest do
       assert_served(raw, peer)
     end
 
+    test "that never read hold up nobody but who sends to them", %{peer: peer} do
+      fill = "return function(pid) while true do erl.send(pid, ('x'):rep(1048576)) end end"
+      scripts = %{"fill.lua" => fill, "any.lua" => echo()}
+      raw = RawNode.start_connected(handlers: folder(scripts))
+      deaf = WirePeer.connect(raw, name: peer.name)
+      pid = WirePeer.pid(deaf)
+      to_fill = <<112, 131, 104, 4, 97, 6, pid::binary, 119, 0, WirePeer.atom("fill")::binary>>
+      :ok = WirePeer.frame(deaf, <<to_fill::binary, 131, pid::binary>>)
+      Process.sleep(1_000)
+
+      # Each is answered by a DOWN, which nobody of this node's sends.
+      for i <- 1..20 do
+        nobody = WirePeer.atom("nobody")
+        ref = WirePeer.ref(deaf, i)
+        parts = <<pid::binary, nobody::binary, ref::binary>>
+        :ok = WirePeer.frame(deaf, <<112, 131, 104, 4, 97, 19, parts::binary>>)
+        assert RawNode.ask(raw, i) == i
+      end
+    end
+
     test "that come many at once under one name leave one", %{raw: raw, peer: peer} do
       me = self()
 
