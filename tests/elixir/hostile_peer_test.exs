@@ -130,6 +130,26 @@ defmodule Lunode.HostilePeerTest do
       assert RawNode.ask(raw, 1) == 1
     end
 
+    # {29, Ref, Pid, Pid, {echo, f, 1}, [monitor]}
+    defp spawn_request(peer, payload) do
+      pid = WirePeer.pid(peer)
+      mfa = <<104, 3, WirePeer.atom("echo")::binary, WirePeer.atom("f")::binary, 97, 1>>
+      options = <<108, 1::32, WirePeer.atom("monitor")::binary, 106>>
+
+      <<112, 131, 104, 6, 97, 29, WirePeer.ref(peer)::binary, pid::binary, pid::binary,
+        mfa::binary, options::binary, payload::binary>>
+    end
+
+    test "that ask for a process with arguments that are cut off", %{raw: raw, peer: peer} do
+      for payload <- [<<107, 0xFFFF::16, 1>>, <<107, 2::16, 1>>, <<108, 9::32, 97, 1>>, <<>>] do
+        :ok = WirePeer.frame(peer, spawn_request(peer, <<131, payload::binary>>))
+        # {31, Ref, Pid, 0, badarg}
+        assert WirePeer.next_frame(peer) =~ "badarg"
+      end
+
+      assert_served(raw, peer)
+    end
+
     test "of another type, or over the limit, end that connection alone", %{raw: raw, peer: peer} do
       :ok = WirePeer.bare(peer, <<10::32, 68, 131>>)
       assert WirePeer.answer(peer) == {:error, :closed}
