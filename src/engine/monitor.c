@@ -119,6 +119,12 @@ void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span
     }
 }
 
+void eng_monitors_clear(struct eng_proc *proc) {
+    while (proc->monitors != NULL) {
+        forget(proc->engine, proc->monitors);
+    }
+}
+
 bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span ref,
                       struct span reason) {
     struct eng_monitor *monitor = find(engine, ref);

@@ -76,8 +76,8 @@ void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail);
 /* Takes a message out; it is the caller's from now on. */
 void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail);
 
-/* The next message for the process's loop; NULL when there is none. Only system messages count while
- * the process is suspended by `sys`, and before run(), which takes the others itself. */
+/* The next message for the process's loop; NULL when there is none. Only system messages count
+ * while the process is suspended by `sys`, and before run(), which takes the others itself. */
 struct eng_mail *eng_mailbox_next(const struct eng_proc *proc);
 
 /* Frees a message and the Lua object for its caller. */
@@ -103,8 +103,8 @@ bool eng_send_control(struct engine *engine, const struct dist_control *control,
 /* Whether `node` is this one. */
 bool eng_is_local(const struct engine *engine, struct span node);
 
-/* The peer to which the running process has sent too much, answers apart, that is not read yet; NULL
- * when there is none. */
+/* The peer to which the running process has sent too much, answers apart, that is not read yet;
+ * NULL when there is none. */
 struct dist_peer *eng_send_crowded(struct engine *engine);
 
 /* The process goes on when the peer has read enough. */
@@ -186,6 +186,9 @@ void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span
 bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span ref,
                       struct span reason);
 
+/* Forgets the watchers of a process that goes without an end: nobody is told. */
+void eng_monitors_clear(struct eng_proc *proc);
+
 /* }==== */
 
 /* {==== watch.c: what this node's processes watch, and the answers they wait for ========== */
@@ -259,6 +262,7 @@ bool eng_link_break(struct eng_proc *proc, struct span other);
 
 /* The process has ended: those linked to it get an exit signal. */
 void eng_links_fire(struct eng_proc *proc, struct span reason);
+void eng_links_clear(struct eng_proc *proc); /* nobody is told */
 void eng_links_of_node(struct engine *engine, struct span node);
 
 /* }==== */
@@ -657,8 +661,8 @@ struct engine {
     struct eng_proc *blocked;     /* those that wait for a peer to read */
     struct eng_proc *dying;       /* those to be buried */
     struct eng_proc *running;
-    struct dist_peer *out_peer; /* of the open message; NULL: a local one, or none */
-    struct dist_peer *crowded;  /* what the running process has sent too much to */
+    struct dist_peer *out_peer;          /* of the open message; NULL: a local one, or none */
+    struct dist_peer *crowded;           /* what the running process has sent too much to */
     struct buf out_local;                /* a local message on its way */
     struct buf scratch;                  /* a term on its way to somewhere */
     const struct dist_peer *origin_peer; /* the peer of the last message, */

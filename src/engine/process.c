@@ -132,9 +132,12 @@ void eng_proc_destroy(struct eng_proc *proc) {
     while (proc->owed != NULL) {
         eng_from_done(proc->owed);
     }
+    eng_timer_cancel(proc->timer);
     eng_send_unblock(proc);
     eng_sched_leave(proc);
     eng_watches_clear(proc);
+    eng_monitors_clear(proc);
+    eng_links_clear(proc);
     eng_names_clear(proc);
     HASH_DELETE(hh, proc->engine->procs, proc);
     if (proc->handler != NULL) {

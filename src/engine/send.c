@@ -48,8 +48,8 @@ static bool has_payload(enum dist_op op) {
 struct buf *eng_send_begin(struct engine *engine, const struct dist_control *control,
                            struct span node, struct err *err) {
     struct buf *out = open_out(engine, destination(control, node), err);
-    if (out != NULL &&
-        (!dist_control_write(out, control) || (has_payload(control->op) && !ext_put_version(out)))) {
+    if (out != NULL && (!dist_control_write(out, control) ||
+                        (has_payload(control->op) && !ext_put_version(out)))) {
         eng_send_drop(engine);
         err_set(err, "no memory for a message");
         return NULL;
