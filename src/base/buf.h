@@ -24,6 +24,15 @@ static inline bool span_equal(struct span a, struct span b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
+/* Copies the bytes to *at, which moves behind them, and gives them where they are now. */
+static inline struct span span_keep(uint8_t **at, struct span span) {
+    if (span.len > 0) {
+        memcpy(*at, span.data, span.len);
+    }
+    *at += span.len;
+    return span_of(*at - span.len, span.len);
+}
+
 struct buf {
     uint8_t *data;
     size_t len;

@@ -186,6 +186,12 @@ void eng_links_fire(struct eng_proc *proc, struct span reason) {
     }
 }
 
+void eng_links_clear(struct eng_proc *proc) {
+    while (proc->links != NULL) {
+        forget(proc->links);
+    }
+}
+
 void eng_links_of_node(struct engine *engine, struct span node) {
     struct eng_link *link;
     struct eng_link *next;

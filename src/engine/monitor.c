@@ -15,22 +15,15 @@ static void send_down(struct engine *engine, struct span target, struct span wat
 
 static struct eng_monitor *copy(struct dist_peer *peer, struct span watcher, struct span target,
                                 struct span ref) {
-    struct span parts[] = {watcher, target, ref};
-    struct eng_monitor *monitor =
-        calloc(1, sizeof *monitor + parts[0].len + parts[1].len + parts[2].len);
+    struct eng_monitor *monitor = calloc(1, sizeof *monitor + watcher.len + target.len + ref.len);
     if (monitor == NULL) {
         return NULL;
     }
     uint8_t *p = monitor->bytes;
-    for (size_t i = 0; i < 3; i++) {
-        memcpy(p, parts[i].data, parts[i].len);
-        parts[i].data = p;
-        p += parts[i].len;
-    }
     monitor->peer = peer;
-    monitor->watcher = parts[0];
-    monitor->target = parts[1];
-    monitor->ref = parts[2];
+    monitor->watcher = span_keep(&p, watcher);
+    monitor->target = span_keep(&p, target);
+    monitor->ref = span_keep(&p, ref);
     return monitor;
 }
 
@@ -116,6 +109,12 @@ static void fire(struct engine *engine, struct eng_monitor *monitor, struct span
 void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span reason) {
     while (proc->monitors != NULL) {
         fire(engine, proc->monitors, reason);
+    }
+}
+
+void eng_monitors_clear(struct eng_proc *proc) {
+    while (proc->monitors != NULL) {
+        forget(proc->engine, proc->monitors);
     }
 }
 

@@ -103,8 +103,8 @@ bool eng_send_control(struct engine *engine, const struct dist_control *control,
 /* Whether `node` is this one. */
 bool eng_is_local(const struct engine *engine, struct span node);
 
-/* The peer to which the running process has sent too much that is not read yet; NULL when there is
- * none. */
+/* The peer to which the running process has sent too much, answers apart, that is not read yet;
+ * NULL when there is none. */
 struct dist_peer *eng_send_crowded(struct engine *engine);
 
 /* The process goes on when the peer has read enough. */
@@ -202,6 +202,9 @@ void eng_monitors_fire(struct engine *engine, struct eng_proc *proc, struct span
 bool eng_monitor_fire(struct engine *engine, struct eng_proc *proc, struct span ref,
                       struct span reason);
 
+/* Forgets the watchers of a process that goes without an end: nobody is told. */
+void eng_monitors_clear(struct eng_proc *proc);
+
 /* }==== */
 
 /* {==== watch.c: what this node's processes watch, and the answers they wait for ========== */
@@ -276,6 +279,7 @@ bool eng_link_break(struct eng_proc *proc, struct span other);
 
 /* The process has ended: those linked to it get an exit signal. */
 void eng_links_fire(struct eng_proc *proc, struct span reason);
+void eng_links_clear(struct eng_proc *proc); /* nobody is told */
 void eng_links_of_node(struct engine *engine, struct span node);
 
 /* }==== */

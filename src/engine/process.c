@@ -15,14 +15,6 @@ static bool make_pid(struct eng_proc *proc) {
                        (uint32_t)(proc->id >> 32), creation);
 }
 
-static struct span keep(uint8_t **at, struct span span) {
-    if (span.len > 0) {
-        memcpy(*at, span.data, span.len);
-    }
-    *at += span.len;
-    return span_of(*at - span.len, span.len);
-}
-
 static struct eng_start *copy_start(const struct eng_start *start) {
     struct eng_start *copy = malloc(sizeof *copy + start->function.len + start->args.len +
                                     start->parent.len + start->result.len);
@@ -31,10 +23,10 @@ static struct eng_start *copy_start(const struct eng_start *start) {
     }
     uint8_t *at = copy->bytes;
     memcpy(copy, start, sizeof *copy);
-    copy->function = keep(&at, start->function);
-    copy->args = keep(&at, start->args);
-    copy->parent = keep(&at, start->parent);
-    copy->result = keep(&at, start->result);
+    copy->function = span_keep(&at, start->function);
+    copy->args = span_keep(&at, start->args);
+    copy->parent = span_keep(&at, start->parent);
+    copy->result = span_keep(&at, start->result);
     return copy;
 }
 
@@ -132,9 +124,12 @@ void eng_proc_destroy(struct eng_proc *proc) {
     while (proc->owed != NULL) {
         eng_from_done(proc->owed);
     }
+    eng_timer_cancel(proc->timer);
     eng_send_unblock(proc);
     eng_sched_leave(proc);
     eng_watches_clear(proc);
+    eng_monitors_clear(proc);
+    eng_links_clear(proc);
     eng_names_clear(proc);
     HASH_DELETE(hh, proc->engine->procs, proc);
     if (proc->handler != NULL) {

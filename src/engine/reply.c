@@ -46,6 +46,14 @@ static struct buf *begin(struct engine *engine, struct eng_proc *proc,
     return out;
 }
 
+/* Who serves everybody does not wait for the one caller that doesn't read his answers. */
+static bool end(struct engine *engine, struct err *err) {
+    struct dist_peer *crowded = engine->crowded;
+    bool ok = eng_send_end(engine, err);
+    engine->crowded = crowded;
+    return ok;
+}
+
 bool eng_put_values(lua_State *L, int n, const char *root, struct buf *out, struct err *err) {
     if (n == 0) {
         return ext_put_atom(out, span_str("nil")) || err_set(err, "no memory for a reply");
@@ -78,7 +86,7 @@ void eng_reply_values(lua_State *L, struct eng_proc *proc, const struct eng_call
         eng_send_drop(engine);
         luaL_error(L, "%s", err.text);
     }
-    if (!eng_send_end(engine, &err)) {
+    if (!end(engine, &err)) {
         luaL_error(L, "%s: %s", root, err.text);
     }
 }
@@ -94,7 +102,7 @@ void eng_reply_term(struct engine *engine, struct eng_proc *proc, const struct e
         eng_send_drop(engine);
         return;
     }
-    eng_send_end(engine, &err);
+    end(engine, &err);
 }
 
 void eng_reply_atom(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,

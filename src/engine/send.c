@@ -93,7 +93,7 @@ bool eng_send_end(struct engine *engine, struct err *err) {
         deliver_local(engine);
         return true;
     }
-    if (dist_peer_waiting(peer) > CROWDED) {
+    if (engine->running != NULL && dist_peer_waiting(peer) > CROWDED) {
         engine->crowded = peer;
     }
     return dist_frame_end(peer, err);

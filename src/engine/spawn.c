@@ -34,9 +34,13 @@ static void read_options(struct request *request, struct span options) {
 
 /* Arguments travel as a list; one of small integers as a string, which becomes a list in `own`.
  * `args` gets its elements without the tail. */
-static bool read_args(struct span list, uint32_t *count, struct span *args, struct buf *own) {
+static bool read_args(struct span in, uint32_t *count, struct span *args, struct buf *own) {
+    struct span list;
     struct span element;
-    if (list.len >= 3 && list.data[0] == EXT_STRING) {
+    if (!ext_take(&in, &list)) {
+        return false;
+    }
+    if (list.data[0] == EXT_STRING) {
         *count = ext_u16(list.data + 1);
         for (uint32_t i = 0; i < *count; i++) {
             if (!ext_put_int(own, list.data[3 + i])) {
@@ -51,9 +55,7 @@ static bool read_args(struct span list, uint32_t *count, struct span *args, stru
     }
     struct span rest = list;
     for (uint32_t i = 0; i < *count; i++) {
-        if (!ext_take(&rest, &element)) {
-            return false;
-        }
+        ext_take(&rest, &element);
     }
     *args = span_of(list.data, list.len - rest.len);
     return true;

@@ -88,15 +88,6 @@ static void ring(void *user) {
     forget(alarm);
 }
 
-/* Moves the span into the alarm's own bytes, at *at. */
-static void keep(uint8_t **at, struct span *span) {
-    if (span->len > 0) {
-        memcpy(*at, span->data, span->len);
-        span->data = *at;
-        *at += span->len;
-    }
-}
-
 bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
                      const struct dist_control *control, struct span node, struct span payload) {
     struct eng_alarm *alarm = malloc(sizeof *alarm + ref.len + node.len + payload.len +
@@ -107,11 +98,11 @@ bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
     *alarm = (struct eng_alarm){
         .engine = engine, .control = *control, .ref = ref, .node = node, .payload = payload};
     uint8_t *at = alarm->bytes;
-    keep(&at, &alarm->ref);
-    keep(&at, &alarm->node);
-    keep(&at, &alarm->payload);
-    keep(&at, &alarm->control.from);
-    keep(&at, &alarm->control.to);
+    alarm->ref = span_keep(&at, alarm->ref);
+    alarm->node = span_keep(&at, alarm->node);
+    alarm->payload = span_keep(&at, alarm->payload);
+    alarm->control.from = span_keep(&at, alarm->control.from);
+    alarm->control.to = span_keep(&at, alarm->control.to);
     alarm->timer = eng_timer_start(engine, ms, ring, alarm);
     if (alarm->timer == NULL) {
         free(alarm);

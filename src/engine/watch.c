@@ -34,14 +34,6 @@ static struct eng_watch *find(struct engine *engine, struct span ref) {
     return watch;
 }
 
-static struct span keep(uint8_t **at, struct span span) {
-    if (span.len > 0) {
-        memcpy(*at, span.data, span.len);
-    }
-    *at += span.len;
-    return span_of(*at - span.len, span.len);
-}
-
 static struct eng_watch *create(struct eng_proc *proc, struct span ref, struct span target,
                                 struct span node) {
     struct eng_watch *watch = calloc(1, sizeof *watch + ref.len + target.len + node.len);
@@ -50,9 +42,9 @@ static struct eng_watch *create(struct eng_proc *proc, struct span ref, struct s
     }
     uint8_t *at = watch->bytes;
     watch->proc = proc;
-    watch->ref = keep(&at, ref);
-    watch->target = keep(&at, target);
-    watch->node = keep(&at, node);
+    watch->ref = span_keep(&at, ref);
+    watch->target = span_keep(&at, target);
+    watch->node = span_keep(&at, node);
     HASH_ADD_KEYPTR(hh, proc->engine->watches, watch->ref.data, watch->ref.len, watch);
     DL_APPEND(proc->watches, watch);
     return watch;

@@ -130,6 +130,26 @@ defmodule Lunode.HostilePeerTest do
       assert RawNode.ask(raw, 1) == 1
     end
 
+    # {29, Ref, Pid, Pid, {echo, f, 1}, [monitor]}
+    defp spawn_request(peer, payload) do
+      pid = WirePeer.pid(peer)
+      mfa = <<104, 3, WirePeer.atom("echo")::binary, WirePeer.atom("f")::binary, 97, 1>>
+      options = <<108, 1::32, WirePeer.atom("monitor")::binary, 106>>
+
+      <<112, 131, 104, 6, 97, 29, WirePeer.ref(peer)::binary, pid::binary, pid::binary,
+        mfa::binary, options::binary, payload::binary>>
+    end
+
+    test "that ask for a process with arguments that are cut off", %{raw: raw, peer: peer} do
+      for payload <- [<<107, 0xFFFF::16, 1>>, <<107, 2::16, 1>>, <<108, 9::32, 97, 1>>, <<>>] do
+        :ok = WirePeer.frame(peer, spawn_request(peer, <<131, payload::binary>>))
+        # {31, Ref, Pid, 0, badarg}
+        assert WirePeer.next_frame(peer) =~ "badarg"
+      end
+
+      assert_served(raw, peer)
+    end
+
     test "of another type, or over the limit, end that connection alone", %{raw: raw, peer: peer} do
       :ok = WirePeer.bare(peer, <<10::32, 68, 131>>)
       assert WirePeer.answer(peer) == {:error, :closed}
@@ -198,6 +218,26 @@ defmodule Lunode.HostilePeerTest do
       for i <- 1..100, do: assert(RawNode.ask(raw, i) == i)
       for _ <- 1..40, do: assert(WirePeer.answer(peer) == filling)
       assert_served(raw, peer)
+    end
+
+    test "that never read hold up nobody but who sends to them", %{peer: peer} do
+      fill = "return function(pid) while true do erl.send(pid, ('x'):rep(1048576)) end end"
+      scripts = %{"fill.lua" => fill, "any.lua" => echo()}
+      raw = RawNode.start_connected(handlers: folder(scripts))
+      deaf = WirePeer.connect(raw, name: peer.name)
+      pid = WirePeer.pid(deaf)
+      to_fill = <<112, 131, 104, 4, 97, 6, pid::binary, 119, 0, WirePeer.atom("fill")::binary>>
+      :ok = WirePeer.frame(deaf, <<to_fill::binary, 131, pid::binary>>)
+      Process.sleep(1_000)
+
+      # Each is answered by a DOWN, which nobody of this node's sends.
+      for i <- 1..20 do
+        nobody = WirePeer.atom("nobody")
+        ref = WirePeer.ref(deaf, i)
+        parts = <<pid::binary, nobody::binary, ref::binary>>
+        :ok = WirePeer.frame(deaf, <<112, 131, 104, 4, 97, 19, parts::binary>>)
+        assert RawNode.ask(raw, i) == i
+      end
     end
 
     test "that come many at once under one name leave one", %{raw: raw, peer: peer} do
