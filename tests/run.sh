@@ -93,7 +93,7 @@ elixir_tests() {
 
 # Long ones are run by hand: tests/soak.sh.
 short_soak() {
-    LUNODE_PROGRAM="$PWD/build/lunode" tests/soak.sh --rounds 5
+    LUNODE_PROGRAM="$PWD/$1" tests/soak.sh --rounds "$2"
 }
 
 # shellcheck disable=SC2086 # the names are words
@@ -103,7 +103,8 @@ if need_packages $build_packages $test_packages && build release && build dev; t
     suite "Lua tests, with sanitizers" count_busted lua_tests_sanitized
     suite "Elixir tests" count_exunit elixir_tests build/lunode
     suite "Elixir tests, with sanitizers" count_exunit elixir_tests build/dev/lunode
-    suite "Soak" count_soak short_soak
+    suite "Soak" count_soak short_soak build/lunode 5
+    suite "Soak, with sanitizers" count_soak short_soak build/dev/lunode 2
 else
     echo "The build failed: no test ran." >&2
     failed=1

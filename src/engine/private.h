@@ -325,6 +325,7 @@ struct eng_start {
     struct span args;     /* them, one term behind the other */
     int closure;          /* of ENG_CLOSURE: the registry's table {function, arguments...} */
     struct span parent;   /* pid of who started it; may be empty */
+    bool is_child;        /* with a link: to OTP it has a parent only then */
     struct span result;   /* erpc's reference: the process ends with {result, return, value} */
     uint8_t bytes[];      /* what the spans of the process's own copy point into */
 };

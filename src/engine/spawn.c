@@ -282,6 +282,7 @@ void eng_spawn_requested(struct engine *engine, struct dist_peer *peer,
     struct buf inner = {0};
     read_options(&request, control->options);
     start->parent = control->from;
+    start->is_child = request.link;
     if (!read_mfa(&request, control->mfa) ||
         !read_args(payload, &start->count, &start->args, &outer) ||
         !unwrap_erpc(&request, &inner)) {

@@ -122,7 +122,7 @@ static int replace_state(lua_State *L, struct eng_proc *proc, struct eng_mail *m
 /* {status, Pid, {module, Handler}, [Dictionary, running | suspended, Parent, Debug, State]}
  * [-0, +0, m] */
 static void answer_status(lua_State *L, struct eng_proc *proc, const struct eng_mail *mail) {
-    struct span parent = proc->start->parent.len > 0 ? proc->start->parent : buf_span(&proc->pid);
+    struct span parent = proc->start->is_child ? proc->start->parent : buf_span(&proc->pid);
     term_push_atom(L, span_str("status"));
     term_push_id(L, buf_span(&proc->pid));
     term_push_atom(L, span_str("module"));

@@ -137,6 +137,13 @@ defmodule Lunode.SpawnTest do
         assert reason_after(pid, fn -> Process.exit(parent, :over) end) == :over
         assert_receive {:terminated, :over}, 5_000
       end
+
+      test "one that traps exits and was spawned without a link takes its spawner's as a message",
+           %{node: node} do
+        pid = start(node, :trap)
+        Process.exit(pid, :over)
+        assert_messages(pid, [{:EXIT, self(), :over}])
+      end
     end
   end
 

@@ -5,10 +5,13 @@ defmodule :proc do
   """
   use GenServer
 
-  @doc "What `Node.spawn_link(node, :proc, :start, [n])` runs: a GenServer whose parent it is."
+  @doc """
+  What `Node.spawn_link(node, :proc, :start, [n])` runs: a GenServer whose parent is who spawned it.
+  One that was spawned without a link has none, as by `GenServer.start`.
+  """
   def start(n \\ 0) do
-    {:parent, parent} = Process.info(self(), :parent)
-    Process.put(:"$ancestors", [parent])
+    [parent: parent, links: links] = Process.info(self(), [:parent, :links])
+    Process.put(:"$ancestors", [if(parent in links, do: parent, else: self())])
     {:ok, state} = init(n)
     :gen_server.enter_loop(__MODULE__, [], state)
   end
