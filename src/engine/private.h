@@ -76,8 +76,8 @@ void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail);
 /* Takes a message out; it is the caller's from now on. */
 void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail);
 
-/* The next message for the process's loop; NULL when there is none. Only system messages count while
- * the process is suspended by `sys`, and before run(), which takes the others itself. */
+/* The next message for the process's loop; NULL when there is none. Only system messages count
+ * while the process is suspended by `sys`, and before run(), which takes the others itself. */
 struct eng_mail *eng_mailbox_next(const struct eng_proc *proc);
 
 /* Frees a message and the Lua object for its caller. */
@@ -501,6 +501,8 @@ struct eng_handler {
     struct eng_proc *procs; /* all of them */
     struct eng_proc *ready; /* those that can run, in order */
     struct eng_handler *prev_ready, *next_ready; /* handlers that have such */
+    struct buf unfinished;                       /* what io.write has written of a line */
+    struct buf warning;                          /* the parts of a warning so far */
     struct buf failure; /* why it is down, an external term; empty when it never was */
     uint64_t failures[ENG_MAX_FAILURES]; /* when it failed last, ms of the loop's clock */
     struct eng_handler *next;
@@ -581,6 +583,9 @@ extern const luaL_Reg eng_wait_functions[];
 extern const luaL_Reg eng_call_functions[];
 extern const luaL_Reg eng_signal_functions[];
 
+/* Replaces os.exit. [-0, +0, m] */
+void eng_os_exit_open(lua_State *L);
+
 /* A fun called as a function: fun(...) [-n, +1, e] */
 int eng_call_fun(lua_State *L);
 
@@ -598,8 +603,12 @@ int eng_wait(lua_State *L, struct eng_proc *proc, enum eng_wait wait, double ms,
 
 /* {==== output.c ========================================================================== */
 
-/* Sets `print`, `io.write` and `erl.log` of the VM. Expects the table `erl` on top. [-0, +0, m] */
+/* Sets `print`, `io.write`, `erl.log` and where warnings go. Expects the table `erl` on top. [-0,
+ * +0, m] */
 void eng_output_open(lua_State *L);
+
+/* The handler writes no more: what io.write left unfinished leaves as a line. */
+void eng_output_finish(struct eng_handler *handler);
 
 /* }==== */
 
@@ -657,8 +666,8 @@ struct engine {
     struct eng_proc *blocked;     /* those that wait for a peer to read */
     struct eng_proc *dying;       /* those to be buried */
     struct eng_proc *running;
-    struct dist_peer *out_peer; /* of the open message; NULL: a local one, or none */
-    struct dist_peer *crowded;  /* what the running process has sent too much to */
+    struct dist_peer *out_peer;          /* of the open message; NULL: a local one, or none */
+    struct dist_peer *crowded;           /* what the running process has sent too much to */
     struct buf out_local;                /* a local message on its way */
     struct buf scratch;                  /* a term on its way to somewhere */
     const struct dist_peer *origin_peer; /* the peer of the last message, */

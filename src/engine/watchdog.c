@@ -63,9 +63,10 @@ static void report(struct eng_slice *slice, struct sight *sight, uint64_t now) {
     sight->reported = told;
     char where[LUA_IDSIZE + 16] = "?";
     if (slice->where.currentline >= 0) {
-        (void)snprintf(where, sizeof where, "%s:%d", slice->where.short_src, slice->where.currentline);
+        (void)snprintf(where, sizeof where, "%s:%d", slice->where.short_src,
+                       slice->where.currentline);
     }
-    slice->stuck(slice->user, where, (unsigned)((now - sight->asked_since) / MS));
+    slice->stuck(slice->user, slice->told_who, where, (unsigned)((now - sight->asked_since) / MS));
 }
 
 /* Asks the thread that runs Lua, which answers at one of the next signals. */
