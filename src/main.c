@@ -1,4 +1,5 @@
 /* The command line: one function a subcommand. */
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,12 @@ static char *find_cookie(const char *file) {
     return cookie == NULL ? cookie_from_home() : cookie;
 }
 
+/* An empty variable counts as one that is not set. */
+static const char *setting(const char *name) {
+    const char *value = getenv(name);
+    return value == NULL || value[0] == '\0' ? NULL : value;
+}
+
 /* {==== lunode HOST ALIVE NODE CREATION =================================================== */
 
 static int bundlex(char **args) {
@@ -79,9 +86,9 @@ static int bundlex(char **args) {
                                 .creation = (uint32_t)creation,
                                 .cookie = cookie_from_environment(),
                                 .bundlex = true,
-                                .owner = getenv("LUNODE_OWNER"),
-                                .config_file = getenv("LUNODE_CONFIG")};
-    config.paths[0] = getenv("LUNODE_HANDLERS");
+                                .owner = setting("LUNODE_OWNER"),
+                                .config_file = setting("LUNODE_CONFIG")};
+    config.paths[0] = setting("LUNODE_HANDLERS");
     config.path_count = config.paths[0] != NULL;
     int status = run_node(&config);
     free(config.cookie);
@@ -191,8 +198,24 @@ static int check(int argc, char **argv) {
     return run_check((const char *const *)(argv + 1), argc - 1);
 }
 
+/* Where standard input, output or error is closed, the first file or socket would get its number,
+ * and what is written there. /dev/null takes its place; a closed output stays one that cannot be
+ * written to. */
+static bool fill_standard(void) {
+    static const int modes[] = {O_RDONLY, O_RDONLY, O_WRONLY};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : "";
+    if (!fill_standard()) {
+        return 1;
+    }
     if (strcmp(first, "--help") == 0 && argc == 2) {
         (void)fputs(usage, stdout);
         return 0;

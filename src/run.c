@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -56,6 +57,10 @@ static void on_handler_failed(void *user, const char *handler) {
     struct run *run = user;
     log_line(run->log, LOG_LEVEL_ERROR, "lunode", "the handler %s failed: the node ends", handler);
     stop(run, 1);
+}
+
+static void on_script_exit(void *user, int status) {
+    stop(user, status);
 }
 
 static void on_signal(uv_signal_t *handle, int number) {
@@ -182,7 +187,8 @@ static void on_turn(uv_prepare_t *prepare) {
 /* The node's lines go where standard output went; what a script writes to descriptor 1 by itself
  * goes to standard error, so that it can neither break a line of ours nor forge one. */
 static int take_output(void) {
-    int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    bool closed = (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY; /* see main.c */
+    int fd = closed ? -1 : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     if (fd >= 0) {
         dup2(STDERR_FILENO, STDOUT_FILENO);
     }
@@ -204,12 +210,11 @@ static bool watch(struct run *run, struct err *err) {
 
 /* A file or /dev/null can't be watched: it is at its end already. */
 static void watch_input(struct run *run) {
-    if (uv_poll_init(&run->loop, &run->input, STDIN_FILENO) != 0) {
-        stop(run, 0);
-        return;
-    }
     run->input.data = run;
-    if (uv_poll_start(&run->input, UV_READABLE, on_input) != 0) {
+    if (uv_poll_init(&run->loop, &run->input, STDIN_FILENO) != 0 ||
+        uv_poll_start(&run->input, UV_READABLE, on_input) != 0) {
+        log_line(run->log, LOG_LEVEL_WARNING, "lunode",
+                 "standard input is at its end already: the node ends");
         stop(run, 0);
     }
 }
@@ -252,7 +257,7 @@ static bool make_node(struct run *run, const struct eng_config *scripts, struct 
 }
 
 static bool start(struct run *run, struct err *err) {
-    static const struct eng_events events = {on_handler_failed};
+    static const struct eng_events events = {on_handler_failed, on_script_exit};
     struct eng_config scripts;
     eng_config_init(&scripts);
     bool ok = watch(run, err) &&
@@ -342,10 +347,16 @@ int run_node(const struct run_config *config) {
     struct run run = {.config = config};
     struct err err = {""};
     int fd = take_output();
+    if (fd < 0) {
+        (void)fprintf(stderr, "lunode: cannot start: standard output is closed\n");
+        return 1;
+    }
     (void)signal(SIGPIPE, SIG_IGN);
     uv_loop_init(&run.loop);
-    if (fd < 0 || !log_create(&run.log, &run.loop, fd, &err)) {
-        (void)fprintf(stderr, "lunode: cannot start: standard output is closed\n");
+    if (!log_create(&run.log, &run.loop, fd, &err)) {
+        (void)fprintf(stderr, "lunode: cannot start: %s\n", err.text);
+        uv_loop_close(&run.loop);
+        close(fd);
         return 1;
     }
     if (!start(&run, &err)) {
@@ -381,6 +392,7 @@ static bool is_configuration(const char *path) {
 static bool check_path(struct run *run, const char *path) {
     struct eng_config scripts;
     struct err err;
+    struct stat file;
     eng_config_init(&scripts);
     bool ok = is_configuration(path) ? eng_config_read(&scripts, path, &err)
                                      : eng_config_add_path(&scripts, path, &err);
@@ -388,17 +400,17 @@ static bool check_path(struct run *run, const char *path) {
         (void)fprintf(stderr, "%s\n", err.text);
     }
     for (size_t i = 0; i < scripts.count; i++) {
-        if (!eng_check(run->engine, scripts.scripts[i].path, &err)) {
-            (void)fprintf(stderr, "%s\n", err.text);
-            ok = false;
-        }
+        ok = eng_check(run->engine, scripts.scripts[i].path) && ok;
+    }
+    if (stat(path, &file) == 0 && S_ISDIR(file.st_mode)) {
+        ok = eng_check_modules(path) && ok;
     }
     eng_config_finish(&scripts);
     return ok;
 }
 
 int run_check(const char *const *paths, int count) {
-    static const struct eng_events events = {on_handler_failed};
+    static const struct eng_events events = {on_handler_failed, on_script_exit};
     struct run run = {.status = 0};
     struct err err;
     uv_loop_init(&run.loop);

@@ -3,7 +3,7 @@ defmodule Lunode.Output do
   # The program's standard output: pieces from the port become lines, lines become log events.
   #
   # A line reads `[level] source: text`, where the source is a handler's name, or `lunode` for the
-  # program itself. A text of several lines comes with `|` in place of the colon in all of them but
+  # program itself. Control characters come as escapes. A text of several lines comes with `|` in place of the colon in all of them but
   # the last: together they are one log event. Only the beginning of a whole line says its level. A script's line always gets
   # its beginning from the program, so a script cannot pass for another.
   require Logger
@@ -36,17 +36,25 @@ defmodule Lunode.Output do
   def new(node, level), do: %__MODULE__{node: node, level: level}
 
   @doc """
-  Takes a piece from the port; gives the lines that end in it. Drops it whole when more pieces wait
-  for the calling process than it can keep up with.
+  Takes a piece from the port; gives the lines that end in it.
   """
   @spec add(t, binary) :: {[binary], t}
   def add(output, piece) do
+    [head | tail] = :binary.split(piece, "\n", [:global])
+    begun = join(output.begun, head)
+    split([begun | tail], [], output)
+  end
+
+  @doc """
+  The same, but drops the piece whole when more messages wait for the calling process than it can
+  keep up with.
+  """
+  @spec add_or_drop(t, binary) :: {[binary], t}
+  def add_or_drop(output, piece) do
     if overrun?(output) do
       {[], %{drop(output, piece) | begun: :dropped}}
     else
-      [head | tail] = :binary.split(piece, "\n", [:global])
-      begun = join(output.begun, head)
-      split([begun | tail], [], output)
+      add(output, piece)
     end
   end
 
@@ -59,7 +67,7 @@ defmodule Lunode.Output do
   defp join(begun, piece), do: begun <> piece
 
   @doc """
-  Logs a line, or drops it as `add/2` drops a piece.
+  Logs a line, or drops it as `add_or_drop/2` drops a piece.
   """
   @spec log(t, binary) :: t
   def log(output, line) do
@@ -124,7 +132,8 @@ defmodule Lunode.Output do
     {level, source, text} = parse(line)
 
     if Logger.compare_levels(level, output.level) != :lt do
-      Logger.bare_log(level, printable(text), lunode: output.node, handler: source)
+      # The program writes only what can be shown; but a line may have been cut inside a character.
+      Logger.bare_log(level, Logger.Formatter.prune(text), lunode: output.node, handler: source)
     end
   end
 
@@ -136,17 +145,4 @@ defmodule Lunode.Output do
 
   # The source stays in the text too: a console shows no metadata unless told to.
   defp source(text), do: text |> String.split(":", parts: 2) |> hd()
-
-  # Lua prints any bytes; the log takes characters. A control character could make a console show
-  # a line that nobody logged.
-  defp printable(text) do
-    if String.valid?(text) do
-      Regex.replace(~r/[^\P{Cc}\n\t]/u, text, fn <<control::utf8>> -> escape(control) end)
-    else
-      for <<byte <- text>>, into: "", do: escape(byte)
-    end
-  end
-
-  defp escape(byte) when byte in 0x20..0x7E or byte in [?\n, ?\t], do: <<byte>>
-  defp escape(byte), do: "\\x" <> Base.encode16(<<byte>>)
 end

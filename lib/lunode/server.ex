@@ -110,6 +110,7 @@ defmodule Lunode.Server do
     result
   end
 
+  # Nothing is dropped here, however many messages of others wait: it might be `ready`.
   defp await_ready(%{port: port} = state, starter) do
     receive do
       {^port, {:data, piece}} ->
@@ -160,7 +161,7 @@ defmodule Lunode.Server do
 
   @impl true
   def handle_info({port, {:data, piece}}, %{port: port} = state) do
-    {lines, output} = Output.add(state.output, piece)
+    {lines, output} = Output.add_or_drop(state.output, piece)
     {:noreply, log(lines, %{state | output: output})}
   end
 
@@ -208,7 +209,7 @@ defmodule Lunode.Server do
   defp log_rest(%{port: port} = state) do
     receive do
       {^port, {:data, piece}} ->
-        {lines, output} = Output.add(state.output, piece)
+        {lines, output} = Output.add_or_drop(state.output, piece)
         log_rest(log(lines, %{state | output: output}))
     after
       0 -> :ok

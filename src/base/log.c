@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "base/utf8.h"
 
 enum {
     MAX_WAITING = 1 << 20, /* bytes that may wait for a slow reader */
@@ -20,10 +23,14 @@ struct log {
     int fd;
     struct buf waiting;
     unsigned long dropped;
+    atomic_bool claimed; /* by the thread that writes; also between the parts of one line */
+    bool in_line;        /* the descriptor has got the beginning of a line */
     uv_timer_t retry;
 };
 
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
+
+/* {==== Creating and destroying =========================================================== */
 
 bool log_create(struct log **out, uv_loop_t *loop, int fd, struct err *err) {
     struct log *log = calloc(1, sizeof *log);
@@ -57,6 +64,10 @@ void log_destroy(struct log *log) {
     uv_close((uv_handle_t *)&log->retry, on_closed);
 }
 
+/* }==== */
+
+/* {==== Writing =========================================================================== */
+
 static void on_retry(uv_timer_t *timer) {
     log_flush(timer->data);
 }
@@ -81,6 +92,21 @@ static size_t write_waiting(struct log *log) {
     return done;
 }
 
+/* The same, unless an urgent line is just being written. In the middle of a line none can be. */
+static size_t claim_and_write(struct log *log) {
+    if (!log->in_line && atomic_exchange(&log->claimed, true)) {
+        return 0;
+    }
+    size_t done = write_waiting(log);
+    if (done > 0) {
+        log->in_line = log->waiting.data[done - 1] != '\n';
+    }
+    if (!log->in_line) {
+        atomic_store(&log->claimed, false);
+    }
+    return done;
+}
+
 static void note_dropped(struct log *log) {
     unsigned long dropped = log->dropped;
     if (dropped == 0 || log->waiting.len > 0) {
@@ -92,7 +118,7 @@ static void note_dropped(struct log *log) {
 }
 
 void log_flush(struct log *log) {
-    buf_consume(&log->waiting, write_waiting(log));
+    buf_consume(&log->waiting, claim_and_write(log));
     note_dropped(log);
     if (log->waiting.len > 0) {
         uv_timer_start(&log->retry, on_retry, RETRY_MS, 0);
@@ -100,20 +126,74 @@ void log_flush(struct log *log) {
     buf_relax(&log->waiting, KEEP);
 }
 
+/* }==== */
+
+/* {==== Lines ============================================================================= */
+
 static bool append_text(struct buf *out, const char *text) {
     return buf_append(out, text, strlen(text));
 }
 
+/* Whether a terminal might obey it. */
+static bool is_control(uint32_t character) {
+    return (character < 0x20 && character != '\t') || (character >= 0x7F && character < 0xA0);
+}
+
+/* Takes one character off `text`; false for one that is shown as the escape of `code`. */
+static bool take_plain(struct span *text, uint32_t *code) {
+    if (!utf8_next(text, code)) {
+        *code = text->data[0];
+        *text = span_of(text->data + 1, text->len - 1);
+        return false;
+    }
+    return !is_control(*code);
+}
+
+static size_t plain_len(struct span text) {
+    struct span rest = text;
+    struct span next = text;
+    uint32_t code;
+    while (next.len > 0 && take_plain(&next, &code)) {
+        rest = next;
+    }
+    return text.len - rest.len;
+}
+
+/* Control characters and bytes that are no UTF-8 become \xNN. */
+static bool append_shown(struct buf *out, struct span text) {
+    char escape[8];
+    uint32_t code;
+    size_t len = plain_len(text);
+    bool ok = buf_append(out, text.data, len);
+    text = span_of(text.data + len, text.len - len);
+    while (ok && text.len > 0) {
+        (void)take_plain(&text, &code);
+        (void)snprintf(escape, sizeof escape, "\\x%02X", (unsigned)(code & 0xFF));
+        len = plain_len(text);
+        ok = append_text(out, escape) && buf_append(out, text.data, len);
+        text = span_of(text.data + len, text.len - len);
+    }
+    return ok;
+}
+
 /* One line, whole or not at all. */
-static void append_line(struct log *log, enum log_level level, const char *source, const char *mark,
+static bool append_line(struct buf *out, enum log_level level, const char *source, const char *mark,
                         struct span line) {
+    size_t start = out->len;
+    bool ok = append_text(out, "[") && append_text(out, level_names[level]) &&
+              append_text(out, "] ") && append_text(out, source) && append_text(out, mark) &&
+              append_shown(out, line) && append_text(out, "\n");
+    if (!ok) {
+        out->len = start;
+    }
+    return ok;
+}
+
+static void add_line(struct log *log, enum log_level level, const char *source, const char *mark,
+                     struct span line) {
     size_t start = log->waiting.len;
     bool fits = start + line.len <= MAX_WAITING || start == 0;
-    if (!fits || !append_text(&log->waiting, "[") ||
-        !append_text(&log->waiting, level_names[level]) || !append_text(&log->waiting, "] ") ||
-        !append_text(&log->waiting, source) || !append_text(&log->waiting, mark) ||
-        !buf_append(&log->waiting, line.data, line.len) || !append_text(&log->waiting, "\n")) {
-        log->waiting.len = start;
+    if (!fits || !append_line(&log->waiting, level, source, mark, line)) {
         log->dropped++;
     }
 }
@@ -122,10 +202,10 @@ void log_text(struct log *log, enum log_level level, const char *source, struct 
     const uint8_t *end;
     while (text.len > 0 && (end = memchr(text.data, '\n', text.len)) != NULL) {
         size_t len = (size_t)(end - text.data);
-        append_line(log, level, source, "| ", span_of(text.data, len));
+        add_line(log, level, source, "| ", span_of(text.data, len));
         text = span_of(end + 1, text.len - len - 1);
     }
-    append_line(log, level, source, ": ", text);
+    add_line(log, level, source, ": ", text);
     if (log->waiting.len > MAX_WAITING / 2) {
         log_flush(log);
     } else if (!uv_is_active((uv_handle_t *)&log->retry)) {
@@ -133,17 +213,38 @@ void log_text(struct log *log, enum log_level level, const char *source, struct 
     }
 }
 
+/* Formats into `text`, which has room for LINE bytes, and cuts what is longer. */
+static struct span format_text(char *text, const char *format, va_list args) {
+    int len = vsnprintf(text, LINE, format, args);
+    return span_of(text, len < 0 ? 0 : len < LINE ? (size_t)len : LINE - 1);
+}
+
 void log_line(struct log *log, enum log_level level, const char *source, const char *format, ...) {
     char text[LINE];
     va_list args;
     va_start(args, format);
-    int len = vsnprintf(text, sizeof text, format, args);
+    struct span formatted = format_text(text, format, args);
     va_end(args);
-    if (len < 0) {
-        return;
+    log_text(log, level, source, formatted);
+}
+
+void log_urgent(struct log *log, enum log_level level, const char *source, const char *format,
+                ...) {
+    char text[LINE];
+    struct buf line = {0};
+    va_list args;
+    va_start(args, format);
+    struct span formatted = format_text(text, format, args);
+    va_end(args);
+    if (append_line(&line, level, source, ": ", formatted) &&
+        !atomic_exchange(&log->claimed, true)) {
+        if (line.len <= CHUNK && writable(log->fd)) {
+            ssize_t ignored = write(log->fd, line.data, line.len);
+            (void)ignored;
+        }
+        atomic_store(&log->claimed, false);
     }
-    size_t kept = (size_t)len < sizeof text ? (size_t)len : sizeof text - 1;
-    log_text(log, level, source, span_of(text, kept));
+    buf_finish(&line);
 }
 
 void log_raw(struct log *log, const char *line) {
@@ -152,3 +253,5 @@ void log_raw(struct log *log, const char *line) {
     }
     log_flush(log);
 }
+
+/* }==== */

@@ -2,9 +2,10 @@
  *
  * A line reads `[level] source: text`. A text of several lines becomes several such lines, all but
  * the last with `|` in place of the colon, so that a reader can put them together again and a
- * script cannot forge another's level. Writing never blocks and never closes the descriptor: what
- * the reader does not take waits in a bounded buffer; beyond it whole lines are dropped and
- * counted. Only the thread of the event loop may call this. */
+ * script cannot forge another's level. A control character other than a tab, and a byte that is no
+ * UTF-8, are shown as \xNN. Writing never blocks and never closes the descriptor: what the reader
+ * does not take waits in a bounded buffer; beyond it whole lines are dropped and counted. Only the
+ * thread of the event loop may call this, but for log_urgent. */
 #ifndef LUNODE_BASE_LOG_H
 #define LUNODE_BASE_LOG_H
 
@@ -31,6 +32,12 @@ void log_line(struct log *log, enum log_level level, const char *source, const c
 
 /* The same for a text that may hold any bytes and be of any length. */
 void log_text(struct log *log, enum log_level level, const char *source, struct span text);
+
+/* Writes one line at once, before those that wait, and from any thread: for what must be told while
+ * the thread of the event loop is held up. In the middle of another line, or when the reader takes
+ * nothing, the line is dropped. */
+void log_urgent(struct log *log, enum log_level level, const char *source, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /* Writes one line as it is, without level and source: for the `ready` of Bundlex. */
 void log_raw(struct log *log, const char *line);

@@ -1,4 +1,6 @@
 /* `lunode check`: loading a script apart from any node. */
+#include <limits.h>
+#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,45 +21,105 @@ static int error_text(lua_State *L) {
     return 1;
 }
 
-/* A script that compares an atom with a text, which are never equal. Best effort: by line. */
-static void warn_of_texts(struct engine *engine, const char *path) {
-    char line[1024];
+/* `msg[1] == "text"` or the other way round: an atom and a text are never equal. */
+static const char comparison[] =
+    "\\[[[:blank:]]*1[[:blank:]]*][[:blank:]]*[=~]=[[:blank:]]*[\"']"
+    "|[\"'][[:blank:]]*[=~]=[[:blank:]]*[[:alnum:]_.]+\\[[[:blank:]]*1[[:blank:]]*]";
+
+/* Best effort: line by line. */
+static void warn_of_texts(const char *path) {
+    char *line = NULL;
+    size_t size = 0;
+    regex_t regex;
     FILE *file = fopen(path, "r");
-    for (int number = 1; file != NULL && fgets(line, sizeof line, file) != NULL; number++) {
-        const char *at = strstr(line, "[1]");
-        at = at == NULL ? NULL : at + 3 + strspn(at + 3, " ");
-        if (at == NULL || (strncmp(at, "==", 2) != 0 && strncmp(at, "~=", 2) != 0)) {
-            continue;
-        }
-        char quote = at[2 + strspn(at + 2, " ")];
-        if (quote == '"' || quote == '\'') {
-            log_line(engine->log, LOG_LEVEL_WARNING, "check",
-                     "%s:%d: compares with a text; an atom is atom.name", path, number);
-        }
+    if (file == NULL) {
+        return;
     }
-    if (file != NULL) {
-        (void)fclose(file);
+    if (regcomp(&regex, comparison, REG_EXTENDED | REG_NOSUB) == 0) {
+        for (int number = 1; getline(&line, &size, file) >= 0; number++) {
+            if (regexec(&regex, line, 0, NULL, 0) == 0) {
+                (void)fprintf(stderr,
+                              "%s:%d: warning: compares with a text; an atom is atom.name\n", path,
+                              number);
+            }
+        }
+        regfree(&regex);
     }
+    free(line);
+    (void)fclose(file);
 }
 
-bool eng_check(struct engine *engine, const char *path, struct err *err) {
+static bool load_script(lua_State *L, struct eng_handler *handler) {
+    lua_pushcfunction(L, error_text);
+    lua_pushcfunction(L, load);
+    lua_pushlightuserdata(L, handler);
+    return lua_pcall(L, 1, 0, 1) == LUA_OK;
+}
+
+bool eng_check(struct engine *engine, const char *path) {
     struct eng_script script = {.name = (char *)"check", .path = (char *)path};
-    struct eng_handler *handler = eng_handler_create(engine, &script, err);
-    if (handler == NULL) {
-        return false;
+    struct err err = {""};
+    struct eng_handler *handler = eng_handler_create(engine, &script, &err);
+    bool ok = handler != NULL && handler->failure.len == 0;
+    if (ok && !load_script(handler->L, handler)) {
+        err_set(&err, "%s", lua_tostring(handler->L, -1));
+        ok = false;
     }
-    bool ok = handler->failure.len == 0;
-    if (ok) {
-        lua_State *L = handler->L;
-        lua_pushcfunction(L, error_text);
-        lua_pushcfunction(L, load);
-        lua_pushlightuserdata(L, handler);
-        ok = lua_pcall(L, 1, 0, 1) == LUA_OK;
-        if (!ok) {
-            err_set(err, "%s", lua_tostring(L, -1));
-        }
+    if (!ok) {
+        (void)fprintf(stderr, "%s\n", err.text);
     }
-    warn_of_texts(engine, path);
-    eng_handler_destroy(handler);
+    warn_of_texts(path);
+    if (handler != NULL) {
+        eng_handler_destroy(handler);
+    }
     return ok;
 }
+
+/* {==== Modules =========================================================================== */
+
+static bool check_module(const char *path) {
+    lua_State *L = luaL_newstate();
+    bool ok = L != NULL && luaL_loadfile(L, path) == LUA_OK;
+    if (!ok) {
+        (void)fprintf(stderr, "%s\n",
+                      L == NULL ? "no memory for a Lua state" : lua_tostring(L, -1));
+    }
+    warn_of_texts(path);
+    if (L != NULL) {
+        lua_close(L);
+    }
+    return ok;
+}
+
+/* `top`: the scripts there are no modules. */
+static bool check_folder(const char *folder, bool top) {
+    uv_fs_t request;
+    uv_dirent_t entry;
+    char path[PATH_MAX];
+    int count = uv_fs_scandir(NULL, &request, folder, 0, NULL);
+    bool ok = count >= 0;
+    if (!ok) {
+        (void)fprintf(stderr, "%s: %s\n", folder, uv_strerror(count));
+    }
+    while (count >= 0 && uv_fs_scandir_next(&request, &entry) != UV_EOF) {
+        size_t len = strlen(entry.name);
+        bool is_module = !top && len > 4 && strcmp(entry.name + len - 4, ".lua") == 0;
+        if (entry.name[0] == '.' ||
+            snprintf(path, sizeof path, "%s/%s", folder, entry.name) >= (int)sizeof path) {
+            continue;
+        }
+        if (entry.type == UV_DIRENT_DIR) {
+            ok = check_folder(path, false) && ok;
+        } else if (is_module) {
+            ok = check_module(path) && ok;
+        }
+    }
+    uv_fs_req_cleanup(&request);
+    return ok;
+}
+
+bool eng_check_modules(const char *folder) {
+    return check_folder(folder, true);
+}
+
+/* }==== */

@@ -300,6 +300,9 @@ static void read_handlers(lua_State *L, struct reading *reading) {
 static int read_config(lua_State *L) {
     struct reading *reading = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    lua_getglobal(L, LUA_OSLIBNAME);
+    lua_pushnil(L);
+    lua_setfield(L, -2, "exit"); /* it would end the program without a word */
     if (luaL_loadfile(L, reading->path) != LUA_OK) {
         return lua_error(L);
     }

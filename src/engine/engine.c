@@ -8,11 +8,14 @@
 
 /* {==== Creating and destroying =========================================================== */
 
-/* Called on the watchdog's thread. */
-static void on_stuck(void *user, const char *where, unsigned ms) {
-    (void)user;
-    (void)where;
-    (void)ms;
+/* Called on the watchdog's thread, which must not look at what the other one may change: `who` is a
+ * copy of the handler's name, and the log stays as long as the engine. */
+static void on_stuck(void *user, const char *who, const char *where, unsigned ms) {
+    const struct engine *engine = user;
+    log_urgent(engine->log, LOG_LEVEL_WARNING, who,
+               "has been in one call for %u s without a place to interrupt it: %s (other handlers "
+               "and peers wait)",
+               ms / 1000, where);
 }
 
 bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,

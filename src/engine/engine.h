@@ -19,6 +19,8 @@ struct engine;
 struct eng_events {
     /* A handler with `on_failure = "stop"` failed for good: the node must end. */
     void (*failed)(void *user, const char *handler);
+    /* A script called os.exit: the node must end with this status. */
+    void (*exited)(void *user, int status);
 };
 
 bool eng_create(struct engine **engine, uv_loop_t *loop, struct log *log,
@@ -59,7 +61,10 @@ void eng_message(struct engine *engine, struct dist_peer *peer, const struct dis
                  struct span payload);
 
 /* Loads the script `path` apart from any node: compiles it, runs its top level, checks what it
- * returns. False with "file:line: message". */
-bool eng_check(struct engine *engine, const char *path, struct err *err);
+ * returns. Writes what is wrong to standard error, as "file:line: message"; whether nothing is. */
+bool eng_check(struct engine *engine, const char *path);
+
+/* Compiles the modules in the subfolders of `folder`, in the same way. */
+bool eng_check_modules(const char *folder);
 
 #endif

@@ -110,6 +110,7 @@ void eng_handler_destroy(struct eng_handler *handler) {
         eng_proc_destroy(handler->procs);
     }
     eng_vm_destroy(handler->L);
+    eng_output_finish(handler);
     eng_pool_destroy(handler->pool);
     buf_finish(&handler->failure);
     free(handler->name);

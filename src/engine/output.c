@@ -1,17 +1,19 @@
-/* What scripts write: `print`, `io.write` and `erl.log` become whole lines of the node's log, under
- * the handler's name. */
+/* What scripts write: `print`, `io.write`, `warn` and `erl.log` become whole lines of the node's
+ * log, under the handler's name. */
 #include <string.h>
 
 #include "engine/private.h"
 
-/* All arguments as text, with `between` between them. [-0, +1, e] */
-static struct span join(lua_State *L, const char *between) {
+enum { MAX_UNFINISHED = 64 << 10 }; /* a line that grows beyond leaves in parts */
+
+/* All arguments as text, with tabs between them. [-0, +1, e] */
+static struct span join(lua_State *L) {
     int n = lua_gettop(L);
     luaL_Buffer buffer;
     luaL_buffinit(L, &buffer);
     for (int i = 1; i <= n; i++) {
         if (i > 1) {
-            luaL_addstring(&buffer, between);
+            luaL_addchar(&buffer, '\t');
         }
         luaL_tolstring(L, i, NULL);
         luaL_addvalue(&buffer);
@@ -25,7 +27,7 @@ static struct span join(lua_State *L, const char *between) {
 /* [-n, +0, e] */
 static int write_line(lua_State *L, enum log_level level) {
     struct eng_handler *handler = eng_handler_of(L);
-    log_text(handler->engine->log, level, handler->name, join(L, "\t"));
+    log_text(handler->engine->log, level, handler->name, join(L));
     return 0;
 }
 
@@ -45,24 +47,68 @@ static int log_error(lua_State *L) {
     return write_line(L, LOG_LEVEL_ERROR);
 }
 
-/* io.write(...): whole lines leave, what follows the last newline waits in the upvalue. [-n, +1, e]
- */
+static void leave(struct eng_handler *handler, const uint8_t *text, size_t len) {
+    log_text(handler->engine->log, LOG_LEVEL_INFO, handler->name, span_of(text, len));
+}
+
+/* Lines that are whole leave, what follows the last of them waits. False: no memory. */
+static bool write_text(struct eng_handler *handler, struct span text) {
+    struct buf *unfinished = &handler->unfinished;
+    const uint8_t *end = text.len == 0 ? NULL : memrchr(text.data, '\n', text.len);
+    size_t done = 0;
+    if (!buf_append(unfinished, text.data, text.len)) {
+        return false;
+    }
+    if (end != NULL) {
+        done = unfinished->len - (size_t)(text.data + text.len - end) + 1;
+        leave(handler, unfinished->data, done - 1);
+    }
+    while (unfinished->len - done >= MAX_UNFINISHED) {
+        leave(handler, unfinished->data + done, MAX_UNFINISHED);
+        done += MAX_UNFINISHED;
+    }
+    buf_consume(unfinished, done);
+    buf_relax(unfinished, MAX_UNFINISHED);
+    return true;
+}
+
+void eng_output_finish(struct eng_handler *handler) {
+    if (handler->unfinished.len > 0) {
+        leave(handler, handler->unfinished.data, handler->unfinished.len);
+    }
+    buf_finish(&handler->unfinished);
+    buf_finish(&handler->warning);
+}
+
+/* io.write(...) [-n, +1, e] */
 static int io_write(lua_State *L) {
     struct eng_handler *handler = eng_handler_of(L);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    struct span text = join(L, "");
-    const char *start = (const char *)text.data;
-    const char *end = text.len == 0 ? NULL : memrchr(start, '\n', text.len);
-    size_t whole = end == NULL ? 0 : (size_t)(end - start) + 1;
-    if (end != NULL) {
-        log_text(handler->engine->log, LOG_LEVEL_INFO, handler->name, span_of(start, whole - 1));
+    int n = lua_gettop(L);
+    for (int i = 1; i <= n; i++) {
+        size_t len;
+        const char *text = luaL_tolstring(L, i, &len);
+        if (!write_text(handler, span_of(text, len))) {
+            return luaL_error(L, "io.write: no memory");
+        }
+        lua_pop(L, 1);
     }
-    lua_pushlstring(L, start + whole, text.len - whole);
-    lua_replace(L, lua_upvalueindex(1));
     lua_getglobal(L, LUA_IOLIBNAME);
     lua_getfield(L, -1, "stdout");
     return 1;
+}
+
+/* A warning comes in parts: the last is not `continued`. What begins with @ would switch warnings
+ * on and off in the program `lua`; here they are on. */
+static void on_warning(void *user, const char *part, int continued) {
+    struct eng_handler *handler = user;
+    struct buf *warning = &handler->warning;
+    bool control = warning->len == 0 && continued == 0 && part[0] == '@';
+    if (control || !buf_append(warning, part, strlen(part)) || continued != 0) {
+        return;
+    }
+    log_text(handler->engine->log, LOG_LEVEL_WARNING, handler->name, buf_span(warning));
+    warning->len = 0;
+    buf_relax(warning, MAX_UNFINISHED);
 }
 
 void eng_output_open(lua_State *L) {
@@ -76,8 +122,8 @@ void eng_output_open(lua_State *L) {
     lua_pushcfunction(L, log_info);
     lua_setglobal(L, "print");
     lua_getglobal(L, LUA_IOLIBNAME);
-    lua_pushliteral(L, "");
-    lua_pushcclosure(L, io_write, 1);
+    lua_pushcfunction(L, io_write);
     lua_setfield(L, -2, "write");
     lua_pop(L, 1);
+    lua_setwarnf(L, on_warning, eng_handler_of(L));
 }

@@ -524,6 +524,8 @@ struct eng_handler {
     struct eng_proc *procs; /* all of them */
     struct eng_proc *ready; /* those that can run, in order */
     struct eng_handler *prev_ready, *next_ready; /* handlers that have such */
+    struct buf unfinished;                       /* what io.write has written of a line */
+    struct buf warning;                          /* the parts of a warning so far */
     struct buf failure; /* why it is down, an external term; empty when it never was */
     uint64_t failures[ENG_MAX_FAILURES]; /* when it failed last, ms of the loop's clock */
     struct eng_handler *next;
@@ -604,6 +606,9 @@ extern const luaL_Reg eng_wait_functions[];
 extern const luaL_Reg eng_call_functions[];
 extern const luaL_Reg eng_signal_functions[];
 
+/* Replaces os.exit. [-0, +0, m] */
+void eng_os_exit_open(lua_State *L);
+
 /* A fun called as a function: fun(...) [-n, +1, e] */
 int eng_call_fun(lua_State *L);
 
@@ -621,8 +626,12 @@ int eng_wait(lua_State *L, struct eng_proc *proc, enum eng_wait wait, double ms,
 
 /* {==== output.c ========================================================================== */
 
-/* Sets `print`, `io.write` and `erl.log` of the VM. Expects the table `erl` on top. [-0, +0, m] */
+/* Sets `print`, `io.write`, `erl.log` and where warnings go. Expects the table `erl` on top. [-0,
+ * +0, m] */
 void eng_output_open(lua_State *L);
+
+/* The handler writes no more: what io.write left unfinished leaves as a line. */
+void eng_output_finish(struct eng_handler *handler);
 
 /* }==== */
 

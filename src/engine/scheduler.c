@@ -286,6 +286,7 @@ static void step(struct engine *engine) {
     }
     int results = 0;
     engine->running = proc;
+    engine->slice.who = proc->handler->name;
     int status = eng_slice_run(&engine->slice, proc->co, args, &results);
     engine->running = NULL;
     if (status == LUA_YIELD) {

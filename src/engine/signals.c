@@ -238,6 +238,30 @@ static int erl_exit(lua_State *L) {
     return eng_leave(L, proc);
 }
 
+/* os.exit(status): the node ends as it does by SIGTERM, and the process that called it at once.
+ * [-n, +0, e] */
+static int os_exit(lua_State *L) {
+    struct eng_proc *proc = eng_handler_of(L)->engine->running;
+    struct buf reason = {0};
+    lua_Integer status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : luaL_optinteger(L, 1, 0);
+    if (proc == NULL) {
+        return luaL_error(L, "os.exit is called where there is no process");
+    }
+    proc->engine->stopping = true;
+    proc->engine->events.exited(proc->engine->user, (int)status);
+    eng_reason_atom(&reason, "shutdown");
+    eng_exit_begin(proc, buf_span(&reason));
+    buf_finish(&reason);
+    return eng_leave(L, proc);
+}
+
+void eng_os_exit_open(lua_State *L) {
+    lua_getglobal(L, LUA_OSLIBNAME);
+    lua_pushcfunction(L, os_exit);
+    lua_setfield(L, -2, "exit");
+    lua_pop(L, 1);
+}
+
 /* }==== */
 
 /* {==== Names ============================================================================= */

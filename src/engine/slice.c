@@ -36,6 +36,9 @@ static bool is_asked(struct eng_slice *slice) {
 /* Finds the innermost line of a script, from `level` of `L` outward, for the watchdog. */
 static void tell_where(struct eng_slice *slice, lua_State *L, int level) {
     lua_Debug *ar = &slice->where;
+    size_t len = slice->who == NULL ? 0 : strnlen(slice->who, ENG_SLICE_WHO - 1);
+    memcpy(slice->told_who, slice->who == NULL ? "" : slice->who, len);
+    slice->told_who[len] = '\0';
     ar->currentline = -1;
     for (;;) {
         while (ar->currentline < 0 && lua_getstack(L, level++, ar)) {

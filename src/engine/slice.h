@@ -34,6 +34,7 @@
 enum {
     ENG_SLICE_PERIOD_US = 1000, /* how often the watchdog looks */
     ENG_SLICE_STUCK_MS = 1000,  /* a slice that could not be ended for so long is reported */
+    ENG_SLICE_WHO = 256,        /* bytes of a name, with its end */
     ENG_SLICE_FRAMES = 50,      /* so far out the handler looks for what is stuck */
 };
 
@@ -44,9 +45,9 @@ enum eng_yield {
     ENG_YIELD_WAIT,      /* eng_slice_wait */
 };
 
-/* Tells that a slice could not be ended for `ms` so far; `where` is the "file:line" it is at, or
- * "?". Called on the watchdog's thread, while Lua runs: once a slice at the most. */
-typedef void (*eng_stuck_cb)(void *user, const char *where, unsigned ms);
+/* Tells that a slice of `who` could not be ended for `ms` so far; `where` is the "file:line" it is
+ * at, or "?". Called on the watchdog's thread, while Lua runs: once a slice at the most. */
+typedef void (*eng_stuck_cb)(void *user, const char *who, const char *where, unsigned ms);
 
 /* How the signal's handler finds out where Lua is stuck: the frames that it found at a signal and
  * at each of `times` signals since, innermost first. */
@@ -60,6 +61,7 @@ struct eng_slice_sample {
 /* A field is only used by the thread that runs Lua, unless it says otherwise. */
 struct eng_slice {
     enum eng_yield why;
+    const char *who;              /* whose slice it is: set by who calls eng_slice_run */
     bool chain_yields;            /* every thread outside of the running one can yield */
     bool stopping;                /* eng_slice_stop_soon was called in this slice */
     lua_State *volatile running;  /* the thread that executes Lua; NULL between slices */
@@ -69,12 +71,13 @@ struct eng_slice {
     struct eng_slice_sample sample;
 
     /* Between the watchdog and the signal's handler. */
-    atomic_ulong aimed;  /* the slice that a signal is meant for */
-    atomic_uint handled; /* signals so far */
-    atomic_ullong took;  /* nanoseconds that the last one took */
-    atomic_ulong asked;  /* the slice of which the watchdog wants to know where it is */
-    atomic_ulong told;   /* the slice that `where` is about */
-    lua_Debug where;     /* written before `told` is, read after */
+    atomic_ulong aimed;           /* the slice that a signal is meant for */
+    atomic_uint handled;          /* signals so far */
+    atomic_ullong took;           /* nanoseconds that the last one took */
+    atomic_ulong asked;           /* the slice of which the watchdog wants to know where it is */
+    atomic_ulong told;            /* the slice that `where` is about */
+    lua_Debug where;              /* written before `told` is, read after */
+    char told_who[ENG_SLICE_WHO]; /* the same */
 
     /* The watchdog. */
     eng_stuck_cb stuck;

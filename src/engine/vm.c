@@ -91,6 +91,7 @@ static int open_state(lua_State *L) {
     eng_from_open(L);
     open_erl(L, handler);
     eng_coroutines_open(L);
+    eng_os_exit_open(L);
     set_path(L, handler->path);
     return 0;
 }

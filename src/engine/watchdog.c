@@ -66,7 +66,7 @@ static void report(struct eng_slice *slice, struct sight *sight, uint64_t now) {
         (void)snprintf(where, sizeof where, "%s:%d", slice->where.short_src,
                        slice->where.currentline);
     }
-    slice->stuck(slice->user, where, (unsigned)((now - sight->asked_since) / MS));
+    slice->stuck(slice->user, slice->told_who, where, (unsigned)((now - sight->asked_since) / MS));
 }
 
 /* Asks the thread that runs Lua, which answers at one of the next signals. */

@@ -58,7 +58,7 @@ static bool check_name(struct span name, struct err *err) {
     size_t characters = 0;
     while (name.len > 0) {
         uint32_t character;
-        if (!term_utf8_next(&name, &character)) {
+        if (!utf8_next(&name, &character)) {
             return err_set(err, "an atom's name must be valid UTF-8");
         }
         characters++;

@@ -84,7 +84,7 @@ static void put_raw(struct text *text, struct span bytes, size_t last_bits) {
 static bool is_text(struct span bytes) {
     uint32_t character;
     while (bytes.len > 0) {
-        if (!term_utf8_next(&bytes, &character)) {
+        if (!utf8_next(&bytes, &character)) {
             return false;
         }
     }
@@ -96,7 +96,7 @@ static void put_quoted(struct text *text, struct span bytes) {
     put(text, "\"");
     while (bytes.len > 0 && !text->full) {
         const uint8_t *start = bytes.data;
-        if (!term_utf8_next(&bytes, &character)) {
+        if (!utf8_next(&bytes, &character)) {
             break;
         }
         put_character(text, start, (size_t)(bytes.data - start), character);

@@ -6,14 +6,8 @@
 
 #include <lua.h>
 
+#include "base/utf8.h"
 #include "term/term.h"
-
-/* {==== utf8.c ============================================================================ */
-
-/* Takes one character off `in`. False when it is no well-formed UTF-8 (surrogates are not). */
-bool term_utf8_next(struct span *in, uint32_t *character);
-
-/* }==== */
 
 /* {==== atoms.c =========================================================================== */
 

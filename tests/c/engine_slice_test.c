@@ -37,6 +37,7 @@ struct bench {
     struct vm vm;
     lua_State *L;
     atomic_uint reports;
+    char who[100];
     char where[100];
     unsigned ms;
 };
@@ -60,8 +61,9 @@ static void *allocate(void *user, void *block, size_t old, size_t size) {
     return realloc(block, size);
 }
 
-static void stuck(void *user, const char *where, unsigned ms) {
+static void stuck(void *user, const char *who, const char *where, unsigned ms) {
     struct bench *b = user;
+    snprintf(b->who, sizeof b->who, "%s", who);
     snprintf(b->where, sizeof b->where, "%s", where);
     b->ms = ms;
     atomic_fetch_add(&b->reports, 1);
@@ -136,6 +138,7 @@ static void start_bench(unsigned period_us) {
     if (!eng_slice_init(&bench.slice, period_us, stuck, &bench, &err)) {
         fail_msg("%s", err.text);
     }
+    bench.slice.who = "someone";
     bench.vm.slice = &bench.slice;
     bench.L = lua_newstate(allocate, &bench.vm);
     *eng_busy(bench.L) = NULL;
@@ -608,6 +611,7 @@ static void report_is(const char *script, const char *where) {
     }
     assert_int_equal(atomic_load(&bench.reports), 1);
     assert_string_equal(bench.where, where);
+    assert_string_equal(bench.who, "someone");
     assert_true(bench.ms >= ENG_SLICE_STUCK_MS);
 }
 

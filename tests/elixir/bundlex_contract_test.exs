@@ -76,6 +76,42 @@ defmodule Lunode.BundlexContractTest do
     end
   end
 
+  describe "the environment" do
+    test "counts an empty variable as one that is not set" do
+      empty = %{"LUNODE_HANDLERS" => "", "LUNODE_CONFIG" => "", "LUNODE_OWNER" => ""}
+      raw = RawNode.start_connected(env: empty)
+      assert {:noproc, _call} = catch_exit(GenServer.call({:any, raw.node}, :hello))
+    end
+  end
+
+  describe "standard input, output or error that is closed" do
+    defp closed(redirection) do
+      RawNode.start(through: ["sh", "-c", "exec \"$@\" #{redirection}", "sh"])
+    end
+
+    test "input: the node ends at once, as it does when it ends later" do
+      raw = closed("<&-")
+      assert RawNode.next(raw) =~ ~r/\A\[warning\] lunode: standard input is at its end/
+      assert RawNode.next(raw) == {:exit, 0}
+    end
+
+    test "output: it doesn't start, and says why" do
+      raw = closed(">&-")
+      assert RawNode.next(raw) == {:exit, 1}
+      assert File.read!(raw.stderr) == "lunode: cannot start: standard output is closed\n"
+    end
+
+    test "error: what goes there goes nowhere, least of all into a connection" do
+      source =
+        "return { write = function() io.stderr:write('x'); io.stdout:write('y') return 1 end }"
+
+      through = ["sh", "-c", "exec \"$@\" 2>&-", "sh"]
+      raw = RawNode.start_connected(through: through, handlers: script("writer.lua", source))
+      assert RawNode.ask(raw, :write) == 1
+      assert File.read_link!("/proc/#{raw.os_pid}/fd/2") == "/dev/null"
+    end
+  end
+
   describe "the cookie" do
     test "a wrong one is refused, and the right one is taken after that" do
       raw = RawNode.start_ready(cookie: "another_cookie")

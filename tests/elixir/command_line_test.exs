@@ -71,21 +71,44 @@ defmodule Lunode.CommandLineTest do
       end
     end
 
-    test "warns of an atom that is compared with a text" do
+    test "warns of an atom that is compared with a text, whichever way it is written" do
       suspicious =
         script("suspicious.lua", """
         return function(msg)
           if msg[1] == "add" then return 1 end
-          if msg[1] ~= 'get' then return 2 end
-          if msg[1] == atom.add then return 3 end
-          if msg[2] == "text" then return 4 end
+          if msg[ 1 ] ~= 'get' then return 2 end
+          if "add" == msg[1] then return 3 end
+          if msg[1] == atom.add then return 4 end
+          if msg[2] == "text" or "text" == msg[2] then return 5 end
+          #{String.duplicate(" ", 3_000)}if 'add'~=self.msg[1] then return 6 end
         end
         """)
 
-      assert {0, said, ""} = lunode(["check", suspicious])
-      assert [two, three] = String.split(said, "\n", trim: true)
-      assert two =~ ~r/warning.*#{suspicious}:2: .*atom/
-      assert three =~ ~r/warning.*#{suspicious}:3: .*atom/
+      assert {0, "", said} = lunode(["check", suspicious])
+      lines = String.split(said, "\n", trim: true)
+
+      assert for(line <- lines, do: line |> String.split(": ") |> Enum.take(2)) ==
+               for(number <- [2, 3, 4, 7], do: ["#{suspicious}:#{number}", "warning"])
+    end
+
+    test "compiles the modules in subfolders too" do
+      folder = folder(%{"main.lua" => echo()})
+      File.mkdir_p!(Path.join(folder, "lib/deep"))
+      File.write!(Path.join(folder, "lib/good.lua"), "error('modules are not run')")
+      File.write!(Path.join(folder, "lib/notes.txt"), "no Lua")
+      assert lunode(["check", folder]) == {0, "", ""}
+      File.write!(Path.join(folder, "lib/deep/broken.lua"), "return {\n add = = 1 }")
+      assert {1, "", said} = lunode(["check", folder])
+      assert said =~ ~r/\A#{folder}\/lib\/deep\/broken\.lua:2: [^\n]+\n\z/
+    end
+
+    test "is not ended by a script or a configuration that calls os.exit" do
+      script = script("leaver.lua", "\nos.exit(0)")
+      config = Path.join(folder(%{"lunode.lua" => "\nos.exit(0)"}), "lunode.lua")
+      assert {1, "", said} = lunode(["check", script, config])
+      assert [one, two] = String.split(said, "\n", trim: true)
+      assert one =~ ~r/\A#{script}:2: .*os\.exit/
+      assert two =~ ~r/\A#{config}:2: .*exit/
     end
   end
 

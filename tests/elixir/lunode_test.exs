@@ -137,6 +137,16 @@ defmodule LunodeTest do
     end
   end
 
+  test "a start isn't upset by the messages of others" do
+    Task.start_link(fn ->
+      pid = eventually(fn -> Process.whereis(:awaited) end)
+      for i <- 1..200, do: send(pid, {:hello, i})
+    end)
+
+    assert {:ok, cnode} = Lunode.start_link(name: :awaited, start_timeout: limit(10_000))
+    Lunode.stop(cnode)
+  end
+
   describe "a start that fails" do
     # The caller traps no exits: it must live on.
     test "gives the reason at once: a script that doesn't compile" do

@@ -1,5 +1,5 @@
 /* UTF-8 as Erlang accepts it. */
-#include "term/private.h"
+#include "base/utf8.h"
 
 /* The bytes of the character that begins with `first`; 0: none does. `least` is the smallest
  * character that needs so many. */
@@ -20,7 +20,7 @@ static size_t length_of(uint8_t first, uint32_t *least) {
     return first >= 0xF0 && first < 0xF5 ? 4 : 0;
 }
 
-bool term_utf8_next(struct span *in, uint32_t *character) {
+bool utf8_next(struct span *in, uint32_t *character) {
     uint32_t least;
     size_t len = in->len == 0 ? 0 : length_of(in->data[0], &least);
     if (len == 0 || len > in->len) {
