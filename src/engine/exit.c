@@ -57,8 +57,7 @@ bool eng_exit_of_parent(const struct eng_proc *proc, const struct eng_mail *mail
     uint32_t arity;
     bool is_exit = proc->start->is_child && mail->caller.kind == ENG_INFO &&
                    ext_take_tuple(&rest, &arity) && arity == 3 && ext_take(&rest, &head) &&
-                   ext_is_atom(head, "EXIT") && ext_take(&rest, &from);
-    *reason = rest;
+                   ext_is_atom(head, "EXIT") && ext_take(&rest, &from) && ext_take(&rest, reason);
     return is_exit && span_equal(from, proc->start->parent);
 }
 

@@ -18,9 +18,8 @@ static void refuse(struct eng_proc *proc, struct eng_mail *mail, const char *kin
     } else if (!proc->mailbox.told_full) {
         proc->mailbox.told_full = true;
         log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name,
-                 "the mailbox is full: %zu messages wait and the limit is %zu; what comes now is "
-                 "dropped",
-                 proc->mailbox.count, proc->handler->max_mailbox);
+                 "the mailbox is full: %zu %s wait and the limit is %zu: what comes now is dropped",
+                 used, strcmp(kind, "mailbox") == 0 ? "messages" : "bytes", max);
     }
     buf_finish(&reason);
     eng_mail_free(proc, mail);

@@ -66,6 +66,7 @@ struct eng_mailbox {
     size_t system;   /* how many of them are OTP's system messages */
     uint64_t number; /* of the last one that came */
     uint64_t taken;  /* how many were taken out: tells a walk that its place may be gone */
+    uint64_t pinned; /* the number of the one that is decoded just now; 0: none */
     bool told_full;  /* the log has a line about it */
 };
 

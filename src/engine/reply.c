@@ -161,7 +161,7 @@ void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span 
         eng_reply_failure(engine, proc, &proc->current->caller, reason);
     }
     for (struct eng_mail *mail = proc->mailbox.first; mail != NULL; mail = mail->next) {
-        if (mail->caller.kind == ENG_ANY) {
+        if (mail->caller.kind == ENG_ANY && mail->from == NULL) {
             eng_reply_failure(engine, proc, &mail->caller, reason);
         }
     }

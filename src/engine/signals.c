@@ -156,8 +156,9 @@ static bool is_down(const struct eng_mail *mail, struct span ref) {
     struct span head;
     struct span which;
     uint32_t arity;
-    return ext_take_tuple(&rest, &arity) && arity == 5 && ext_take(&rest, &head) &&
-           ext_is_atom(head, "DOWN") && ext_take(&rest, &which) && span_equal(which, ref);
+    return mail->caller.kind == ENG_INFO && ext_take_tuple(&rest, &arity) && arity == 5 &&
+           ext_take(&rest, &head) && ext_is_atom(head, "DOWN") && ext_take(&rest, &which) &&
+           span_equal(which, ref);
 }
 
 /* erl.demonitor(ref): its DOWN does not come any more, also if it has come. [-1, +0, e] */
@@ -171,7 +172,7 @@ static int erl_demonitor(lua_State *L) {
     while (mail != NULL && !is_down(mail, ref)) {
         mail = mail->next;
     }
-    if (mail != NULL) {
+    if (mail != NULL && mail->number != proc->mailbox.pinned) {
         eng_mailbox_take(proc, mail);
         eng_mail_free(proc, mail);
     }

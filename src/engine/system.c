@@ -178,22 +178,26 @@ static int terminate(lua_State *L, struct eng_proc *proc, const struct eng_mail 
 int eng_run_system(lua_State *L) {
     struct eng_proc *proc = lua_touserdata(L, 1);
     struct eng_mail *mail = lua_isnone(L, 2) ? proc->current : lua_touserdata(L, 2);
+    struct span rest = mail->body;
+    struct span request;
     struct span argument;
     lua_settop(L, 1);
     lua_pushlightuserdata(L, mail);
-    if (ext_is_atom(mail->body, "get_state")) {
+    if (!ext_take(&rest, &request)) { /* parts of it go into answers and reasons */
+        answer_text(proc, mail, "undecodable", "the request is no whole term");
+    } else if (ext_is_atom(request, "get_state")) {
         push_state(L, proc);
         answer_value(L, proc, mail);
-    } else if (is_pair(mail->body, "replace_state", &argument)) {
+    } else if (is_pair(request, "replace_state", &argument)) {
         return replace_state(L, proc, mail, argument);
-    } else if (ext_is_atom(mail->body, "get_status")) {
+    } else if (ext_is_atom(request, "get_status")) {
         answer_status(L, proc, mail);
-    } else if (ext_is_atom(mail->body, "suspend") || ext_is_atom(mail->body, "resume")) {
-        suspend(proc, mail, ext_is_atom(mail->body, "suspend"));
-    } else if (is_pair(mail->body, "terminate", &argument)) {
+    } else if (ext_is_atom(request, "suspend") || ext_is_atom(request, "resume")) {
+        suspend(proc, mail, ext_is_atom(request, "suspend"));
+    } else if (is_pair(request, "terminate", &argument)) {
         return terminate(L, proc, mail, argument);
     } else {
-        answer_error(proc, mail, "unknown_system_msg", mail->body);
+        answer_error(proc, mail, "unknown_system_msg", request);
     }
     return 0;
 }

@@ -85,11 +85,15 @@ static int woken(lua_State *L, int status, lua_KContext context) {
     return look(L, (struct eng_proc *)context);
 }
 
-/* Pushes the message and its caller. [-0, +2, e] */
+/* Pushes the message and its caller. Making the values may run a script's `__gc`, which may call
+ * erl.demonitor: the message stays where it is. [-0, +2, e] */
 static void push_message(lua_State *L, struct eng_proc *proc, struct eng_mail *mail) {
     struct err err;
     struct span body = mail->body;
-    if (!term_decode(L, &body, &err)) {
+    proc->mailbox.pinned = mail->number;
+    bool ok = term_decode(L, &body, &err);
+    proc->mailbox.pinned = 0;
+    if (!ok) {
         eng_mailbox_take(proc, mail);
         eng_mail_free(proc, mail);
         luaL_error(L, "erl.receive: a message that cannot be read: %s", err.text);

@@ -32,4 +32,51 @@ defmodule Lunode.FinalizerTest do
 
     assert raw.node in Node.list(:hidden)
   end
+
+  # `__gc` at nearly every allocation.
+  @often "collectgarbage('incremental', 100, 1000, 4)\n"
+
+  defp assert_done(script, ms \\ 60_000) do
+    raw = RawNode.start_connected(handlers: script("any.lua", @often <> script))
+    send({:any, raw.node}, self())
+    assert_receive "done", limit(ms)
+    assert RawNode.ask(raw, {:still, 1}) == :there
+    assert File.read!(raw.stderr) == ""
+  end
+
+  test "a finalizer that calls erl.demonitor leaves the DOWN that is being received whole" do
+    assert_done("""
+    local refs = {}
+
+    local function litter()
+      for _ = 1, 3 do
+        setmetatable({}, {__gc = function()
+          if #refs > 0 then erl.demonitor(table.remove(refs, 1)) end
+        end})
+      end
+    end
+
+    local function watch(reason)
+      for i = 1, 20 do
+        refs[i] = erl.monitor(erl.spawn(function() erl.sleep(5) erl.exit(reason) end))
+      end
+      erl.sleep(100)
+    end
+
+    return function(pid)
+      if erl.type(pid) ~= "pid" then return atom.there end
+      local reason = {}
+      for i = 1, 300 do reason[i] = {i, {i}, "x" .. i} end
+      for round = 1, 4 do
+        watch(reason)
+        local filter = round % 2 == 0 and function() litter() return true end or nil
+        repeat
+          litter()
+          local message, why = erl.receive(100, filter)
+        until why == "timeout"
+      end
+      erl.send(pid, "done")
+    end
+    """)
+  end
 end

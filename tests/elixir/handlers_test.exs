@@ -201,4 +201,25 @@ defmodule Lunode.HandlersTest do
     assert {:noproc, _} = catch_exit(Lunode.call(lua, :nobody, :go))
     assert Node.ping(Lunode.node(lua)) == :pong
   end
+
+  @tag :bare
+  test "each sender to any gets one answer when its process ends, also one that a filter saw" do
+    script = """
+    return function()
+      erl.receive(nil, function(message, from)
+        if message == 2 then erl.reply(from, "two") end
+        return false
+      end)
+    end
+    """
+
+    lua = start(any: script)
+    node = Lunode.node(lua)
+    for i <- 1..5, do: send({:any, node}, i)
+    assert_receive {^node, "two"}, OS.limit(5_000)
+    Process.exit(:erpc.call(node, :erlang, :whereis, [:any]), :kill)
+    for _ <- 1..4, do: assert_receive({^node, {:error, :killed}}, OS.limit(5_000))
+    assert Node.ping(node) == :pong
+    refute_receive {^node, _}, 100
+  end
 end

@@ -130,6 +130,36 @@ defmodule Lunode.HostilePeerTest do
       assert RawNode.ask(raw, 1) == 1
     end
 
+    test "that end a process with a reason that is cut off harm no other peer", context do
+      %{raw: raw, peer: peer} = context
+      caller = <<104, 2, WirePeer.pid(peer)::binary, WirePeer.ref(peer)::binary>>
+      request = <<104, 2, WirePeer.atom("terminate")::binary, 104, 9, 97, 1>>
+      system = <<131, 104, 3, WirePeer.atom("system")::binary, caller::binary, request::binary>>
+      ref = Process.monitor({:echo, raw.node})
+      :ok = WirePeer.frame(peer, WirePeer.to_any(peer, system))
+      assert {_ref, {:error, {:undecodable, _}}} = WirePeer.sent(peer)
+      assert_served(raw, peer)
+      refute_received {:DOWN, ^ref, _, _, _}
+
+      trap = "return function() erl.trap_exit(true) return erl.self() end"
+      raw = RawNode.start_connected(handlers: script("trap.lua", trap))
+      peer = WirePeer.connect(raw)
+      pid = WirePeer.pid(peer)
+      start = <<104, 3, WirePeer.atom("trap")::binary, WirePeer.atom("start")::binary, 97, 0>>
+      head = <<104, 6, 97, 29, WirePeer.ref(peer)::binary, pid::binary, pid::binary>>
+      :ok = WirePeer.frame(peer, <<112, 131, head::binary, start::binary, 106, 131, 106>>)
+      <<112, 131, reply::binary>> = WirePeer.next_frame(peer)
+      {31, _ref, _to, 0, process} = WirePeer.value(reply)
+      assert GenServer.call(process, :trap) == process
+      ref = Process.monitor(process)
+      <<131, to::binary>> = :erlang.term_to_binary(process)
+      exit = <<104, 3, WirePeer.atom("EXIT")::binary, pid::binary, 104, 9, 97, 1>>
+      send = <<112, 131, 104, 3, 97, 2, 119, 0, to::binary, 131, exit::binary>>
+      :ok = WirePeer.frame(peer, send)
+      assert GenServer.call(process, :trap) == process
+      refute_received {:DOWN, ^ref, _, _, _}
+    end
+
     # {29, Ref, Pid, Pid, {echo, f, 1}, [monitor]}
     defp spawn_request(peer, payload) do
       pid = WirePeer.pid(peer)

@@ -83,6 +83,14 @@ defmodule Lunode.Test.WirePeer do
     frame
   end
 
+  @doc "The term of the next message."
+  def sent(peer) do
+    case next_frame(peer) do
+      "" -> sent(peer)
+      <<112, 131, rest::binary>> -> rest |> payload() |> value()
+    end
+  end
+
   # Behind {2, '', Pid} and the version byte.
   defp payload(rest) do
     {_control, used} = :erlang.binary_to_term(<<131, rest::binary>>, [:used])
