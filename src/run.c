@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,10 @@
 #include "base/log.h"
 #include "dist/node.h"
 #include "engine/engine.h"
+
+#ifndef POLLRDHUP
+#define POLLRDHUP 0 /* macOS tells of a closed socket by POLLHUP */
+#endif
 
 enum {
     TICK_MS = 60000,
@@ -37,6 +42,7 @@ struct run {
     struct engine *engine;
     struct dist_node *node;
     struct dist_peer *owner;
+    atomic_int owner_fd; /* -1 without one; read by the watchdog's thread */
     bool started;
     bool stopping;
     int status;
@@ -77,16 +83,39 @@ static void on_input(uv_poll_t *handle, int status, int events) {
     }
 }
 
+/* Ends the process from a place where nothing of it may be touched. */
+static _Noreturn void end_at_once(const char *why, int status) {
+    ssize_t ignored = write(STDERR_FILENO, why, strlen(why));
+    (void)ignored;
+    _exit(status);
+}
+
+/* The other end of `fd` is closed. */
+static bool is_over(int fd) {
+    struct pollfd polled = {.fd = fd, .events = POLLRDHUP};
+    return fd >= 0 && poll(&polled, 1, 0) > 0 &&
+           (polled.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0;
+}
+
+/* While a script holds the loop, the watchdog's thread looks whether the node has to end. */
+static void on_held(void *user) {
+    struct run *run = user;
+    if (run->config->bundlex && (is_over(STDIN_FILENO) || is_over(atomic_load(&run->owner_fd)))) {
+        end_at_once("lunode: its owner has gone while a script was in one long call\n", 0);
+    }
+}
+
+/* What the alarm's handler ends the process with. */
+static volatile sig_atomic_t alarm_status;
+
 /* A script's `terminate` that does not return is cut off. */
 static void on_alarm(int number) {
     (void)number;
-    static const char text[] = "lunode: terminate took too long\n";
-    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
-    (void)ignored;
-    _exit(0);
+    end_at_once("lunode: terminate took too long\n", alarm_status);
 }
 
-static void start_alarm(void) {
+static void start_alarm(int status) {
+    alarm_status = status;
     struct sigaction action = {.sa_handler = on_alarm};
     struct itimerval time = {.it_value = {.tv_usec = TEARDOWN_MS * 1000L}};
     sigaction(SIGALRM, &action, NULL);
@@ -134,6 +163,7 @@ static void on_peer_up(void *user, struct dist_peer *peer) {
         return;
     }
     run->owner = peer;
+    atomic_store(&run->owner_fd, dist_peer_fd(peer));
     eng_set_owner(run->engine, dist_peer_name(peer));
     start_scripts(run);
 }
@@ -144,6 +174,7 @@ static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
     (void)why;
     if (peer == run->owner) {
         run->owner = NULL;
+        atomic_store(&run->owner_fd, -1);
         stop(run, 0);
     }
 }
@@ -257,7 +288,7 @@ static bool make_node(struct run *run, const struct eng_config *scripts, struct 
 }
 
 static bool start(struct run *run, struct err *err) {
-    static const struct eng_events events = {on_handler_failed, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
     struct eng_config scripts;
     eng_config_init(&scripts);
     bool ok = watch(run, err) &&
@@ -295,7 +326,7 @@ static void stop_scripts(struct run *run) {
 }
 
 static void finish(struct run *run) {
-    start_alarm();
+    start_alarm(run->status);
     if (run->node != NULL) {
         dist_node_unpublish(run->node);
     }
@@ -316,7 +347,8 @@ static void finish(struct run *run) {
     if (run->input.type == UV_POLL) {
         close_handle((uv_handle_t *)&run->input, NULL);
     }
-    uv_run(&run->loop, UV_RUN_DEFAULT);
+    while (uv_run(&run->loop, UV_RUN_DEFAULT) != 0) { /* a stop before it ran counts still */
+    }
     uv_loop_close(&run->loop);
 }
 
@@ -344,7 +376,7 @@ static void tell_failure(struct run *run, const char *why) {
 }
 
 int run_node(const struct run_config *config) {
-    struct run run = {.config = config};
+    struct run run = {.config = config, .owner_fd = -1};
     struct err err = {""};
     int fd = take_output();
     if (fd < 0) {
@@ -410,7 +442,7 @@ static bool check_path(struct run *run, const char *path) {
 }
 
 int run_check(const char *const *paths, int count) {
-    static const struct eng_events events = {on_handler_failed, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
     struct run run = {.status = 0};
     struct err err;
     uv_loop_init(&run.loop);

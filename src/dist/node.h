@@ -83,6 +83,9 @@ void dist_node_flush(struct dist_node *node);
 
 const char *dist_peer_name(const struct dist_peer *peer);
 
+/* Its socket. */
+int dist_peer_fd(const struct dist_peer *peer);
+
 /* Bytes of closed frames that the socket has not taken yet. A peer that lets more than
  * DIST_MAX_WAITING gather is dropped. */
 size_t dist_peer_waiting(const struct dist_peer *peer);

@@ -330,6 +330,10 @@ const char *dist_peer_name(const struct dist_peer *peer) {
     return peer->name;
 }
 
+int dist_peer_fd(const struct dist_peer *peer) {
+    return peer->fd;
+}
+
 static bool open_poll(struct dist_peer *peer, struct err *err) {
     int status = dist_socket_prepare(peer->fd);
     if (status != 0) {

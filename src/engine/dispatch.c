@@ -345,12 +345,15 @@ int eng_run_run(lua_State *L) {
 
 int eng_run_terminate(lua_State *L) {
     struct eng_proc *proc = lua_touserdata(L, 1);
-    struct span reason = buf_span(&proc->reason);
     struct err err;
     if (!push_function(L, proc->handler, span_str("terminate"))) {
         return 0;
     }
     eng_push_self(L, proc);
+    /* a copy: a finalizer that ends the process meanwhile replaces the reason */
+    struct span reason = buf_span(&proc->reason);
+    reason.data = (const uint8_t *)lua_pushlstring(L, (const char *)reason.data, reason.len);
+    lua_insert(L, 1);
     if (!term_decode(L, &reason, &err)) {
         return luaL_error(L, "%s", err.text);
     }

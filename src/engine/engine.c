@@ -18,6 +18,12 @@ static void on_stuck(void *user, const char *who, const char *where, unsigned ms
                ms / 1000, where);
 }
 
+/* Likewise. */
+static void on_held(void *user) {
+    const struct engine *engine = user;
+    engine->events.held(engine->user);
+}
+
 bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,
                 const struct eng_events *events, void *user, struct err *err) {
     struct engine *engine = calloc(1, sizeof *engine);
@@ -33,7 +39,7 @@ bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,
     if (engine->atoms == NULL) {
         return err_set(err, "no memory for the atoms");
     }
-    return eng_slice_init(&engine->slice, ENG_SLICE_PERIOD_US, on_stuck, engine, err);
+    return eng_slice_init(&engine->slice, ENG_SLICE_PERIOD_US, on_stuck, on_held, engine, err);
 }
 
 void eng_destroy(struct engine *engine) {

@@ -19,6 +19,9 @@ struct engine;
 struct eng_events {
     /* A handler with `on_failure = "stop"` failed for good: the node must end. */
     void (*failed)(void *user, const char *handler);
+    /* A script is in a place where it can't be interrupted (one long call into C), so that the loop
+     * stands still: told again and again meanwhile, on another thread. */
+    void (*held)(void *user);
     /* A script called os.exit: the node must end with this status. */
     void (*exited)(void *user, int status);
 };

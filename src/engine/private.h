@@ -328,7 +328,6 @@ struct eng_start {
     struct span parent;   /* pid of who started it; may be empty */
     bool is_child;        /* with a link: to OTP it has a parent only then */
     struct span result;   /* erpc's reference: the process ends with {result, return, value} */
-    uint8_t bytes[];      /* what the spans of the process's own copy point into */
 };
 
 enum eng_stage {

@@ -21,8 +21,8 @@ static struct eng_start *copy_start(const struct eng_start *start) {
     if (copy == NULL) {
         return NULL;
     }
-    uint8_t *at = copy->bytes;
-    memcpy(copy, start, sizeof *copy);
+    uint8_t *at = (uint8_t *)(copy + 1);
+    *copy = *start;
     copy->function = span_keep(&at, start->function);
     copy->args = span_keep(&at, start->args);
     copy->parent = span_keep(&at, start->parent);

@@ -156,10 +156,11 @@ static void on_signal(int signal) {
 
 /* {==== Starting and ending =============================================================== */
 
-bool eng_slice_init(struct eng_slice *slice, unsigned period_us, eng_stuck_cb stuck, void *user,
-                    struct err *err) {
+bool eng_slice_init(struct eng_slice *slice, unsigned period_us, eng_stuck_cb stuck,
+                    eng_held_cb held, void *user, struct err *err) {
     memset(slice, 0, sizeof *slice);
     slice->stuck = stuck;
+    slice->held = held;
     slice->user = user;
     slice->period_us = period_us;
     slice->lua_thread = pthread_self();

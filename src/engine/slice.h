@@ -33,6 +33,7 @@
 
 enum {
     ENG_SLICE_PERIOD_US = 1000, /* how often the watchdog looks */
+    ENG_SLICE_HELD_MS = 200,    /* how often a slice that lasts is told of */
     ENG_SLICE_STUCK_MS = 1000,  /* a slice that could not be ended for so long is reported */
     ENG_SLICE_WHO = 256,        /* bytes of a name, with its end */
     ENG_SLICE_FRAMES = 50,      /* so far out the handler looks for what is stuck */
@@ -58,6 +59,9 @@ struct eng_slice_sample {
     const void *frames[ENG_SLICE_FRAMES];
 };
 
+/* Called every ENG_SLICE_HELD_MS of a slice that can't be ended, on the watchdog's thread. */
+typedef void (*eng_held_cb)(void *user);
+
 /* A field is only used by the thread that runs Lua, unless it says otherwise. */
 struct eng_slice {
     enum eng_yield why;
@@ -81,6 +85,7 @@ struct eng_slice {
 
     /* The watchdog. */
     eng_stuck_cb stuck;
+    eng_held_cb held;
     void *user;
     unsigned period_us;
     pthread_t lua_thread, watchdog;
@@ -91,8 +96,8 @@ struct eng_slice {
 };
 
 /* Starts the watchdog. It looks every `period_us`: ENG_SLICE_PERIOD_US but for tests. */
-bool eng_slice_init(struct eng_slice *slice, unsigned period_us, eng_stuck_cb stuck, void *user,
-                    struct err *err);
+bool eng_slice_init(struct eng_slice *slice, unsigned period_us, eng_stuck_cb stuck,
+                    eng_held_cb held, void *user, struct err *err);
 void eng_slice_finish(struct eng_slice *slice);
 
 /* One slice of a process whose own coroutine is `co`: lua_resume with the `nargs` values on top of

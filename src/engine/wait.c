@@ -146,6 +146,9 @@ static int serve(lua_State *L, struct eng_proc *proc, struct eng_mail *mail) {
 }
 
 static int wait_on(lua_State *L, struct eng_proc *proc) {
+    if (proc->suspended) { /* by sys: it goes on when it is resumed, not when its time is over */
+        return eng_wait(L, proc, ENG_WAIT_MAIL, -1, (lua_KContext)proc, woken);
+    }
     double left = lua_isnil(L, DEADLINE) ? -1 : lua_tonumber(L, DEADLINE) - now();
     if (!lua_isnil(L, DEADLINE) && left <= 0) {
         lua_pushnil(L);

@@ -21,6 +21,7 @@ struct sight {
     bool waiting;           /* the last signal was not handled yet ... */
     unsigned before;        /* ... while so many are */
     uint64_t quiet;         /* no signal before */
+    uint64_t held;          /* when it told of this slice last */
     uint64_t asked_since;   /* `since` of the slice that it asked about last */
     unsigned long reported; /* the slice that it reported last */
 };
@@ -78,6 +79,13 @@ static void ask(struct eng_slice *slice, struct sight *sight, uint64_t now) {
     }
 }
 
+static void tell_held(struct eng_slice *slice, struct sight *sight, uint64_t now) {
+    if (now - sight->held >= ENG_SLICE_HELD_MS * MS) {
+        sight->held = now;
+        slice->held(slice->user);
+    }
+}
+
 /* }==== */
 
 /* {==== The thread ======================================================================== */
@@ -88,9 +96,10 @@ static void look(struct eng_slice *slice, struct sight *sight) {
     unsigned long number = atomic_load_explicit(&slice->number, memory_order_relaxed);
     if (number != sight->number) {
         sight->number = number;
-        sight->since = now;
+        sight->since = sight->held = now;
     } else if (runs(number) && LUNODE_PREEMPT_EVERY == 0) {
         ask(slice, sight, now);
+        tell_held(slice, sight, now);
         if (may_signal(slice, sight, now)) {
             send_signal(slice, sight);
         }

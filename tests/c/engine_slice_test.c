@@ -61,6 +61,10 @@ static void *allocate(void *user, void *block, size_t old, size_t size) {
     return realloc(block, size);
 }
 
+static void held(void *user) {
+    (void)user;
+}
+
 static void stuck(void *user, const char *who, const char *where, unsigned ms) {
     struct bench *b = user;
     snprintf(b->who, sizeof b->who, "%s", who);
@@ -135,7 +139,7 @@ static const luaL_Reg functions[] = {{"wait", wait_here},
 static void start_bench(unsigned period_us) {
     struct err err;
     memset(&bench, 0, sizeof bench);
-    if (!eng_slice_init(&bench.slice, period_us, stuck, &bench, &err)) {
+    if (!eng_slice_init(&bench.slice, period_us, stuck, held, &bench, &err)) {
         fail_msg("%s", err.text);
     }
     bench.slice.who = "someone";

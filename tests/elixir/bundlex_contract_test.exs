@@ -164,6 +164,24 @@ defmodule Lunode.BundlexContractTest do
       assert left_epmd?(raw)
     end
 
+    test "also while a script is in a long call into C, which nothing can interrupt" do
+      source = """
+      return { search = function(self)
+        print("searching")
+        return ("a"):rep(1000):find((".-"):rep(4) .. "b")
+      end }
+      """
+
+      for ending <- [&Node.disconnect(&1.node), &RawNode.close_stdin/1] do
+        raw = RawNode.start_connected(handlers: script("searcher.lua", source))
+        send({:any, raw.node}, :search)
+        Process.sleep(300)
+        ending.(raw)
+        assert eventually(fn -> not running?(raw.os_pid) end, 2_000)
+        assert left_epmd?(raw)
+      end
+    end
+
     defp left_epmd?(raw) do
       :erl_epmd.port_please(to_charlist(raw.alive), to_charlist(raw.host)) == :noport
     end
