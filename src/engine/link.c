@@ -39,9 +39,13 @@ static struct eng_link *create(struct eng_proc *proc, struct span other) {
     return link;
 }
 
-static void forget(struct eng_link *link) {
+static void take_out(struct eng_link *link) {
     HASH_DELETE(hh, link->proc->engine->links, link);
     DL_DELETE(link->proc->links, link);
+}
+
+static void forget(struct eng_link *link) {
+    take_out(link);
     free(link);
 }
 
@@ -179,10 +183,11 @@ void eng_links_fire(struct eng_proc *proc, struct span reason) {
         struct eng_link *link = proc->links;
         struct dist_control control = {
             .op = DIST_EXIT, .from = buf_span(&proc->pid), .to = link->other, .reason = reason};
+        take_out(link); /* first: a peer can have linked the process to itself */
         if (link->unlinking == 0) {
             eng_send_control(proc->engine, &control, (struct span){0});
         }
-        forget(link);
+        free(link);
     }
 }
 

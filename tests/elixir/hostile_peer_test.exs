@@ -91,6 +91,18 @@ defmodule Lunode.HostilePeerTest do
   end
 
   describe "frames" do
+    test "that link a process to itself don't trouble its end", %{raw: raw, peer: peer} do
+      pid = :erpc.call(raw.node, :erlang, :whereis, [:echo])
+      ref = Process.monitor(pid)
+      <<131, bytes::binary>> = :erlang.term_to_binary(pid, minor_version: 2)
+      :ok = WirePeer.frame(peer, <<112, 131, 104, 3, 97, 1, bytes::binary, bytes::binary>>)
+      assert_served(raw, peer)
+
+      Process.exit(pid, :kill)
+      assert_receive {:DOWN, ^ref, :process, ^pid, :killed}, limit(10_000)
+      assert_served(raw, peer)
+    end
+
     test "without a control message that can be read are ignored", %{raw: raw, peer: peer} do
       control =
         binary_part(WirePeer.to_any(peer, ""), 1, byte_size(WirePeer.to_any(peer, "")) - 1)

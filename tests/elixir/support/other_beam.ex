@@ -42,6 +42,9 @@ defmodule Lunode.Test.OtherBeam do
   @doc "A process there that lives until it is killed."
   def idle(beam), do: __MODULE__.apply(beam, :erlang, :spawn, [:timer, :sleep, [:infinity]])
 
+  @doc "So many of them on this BEAM: to be applied there."
+  def idle_here(n), do: for(_ <- 1..n, do: :erlang.spawn(:timer, :sleep, [:infinity]))
+
   @doc "Ends it at once, as a machine that loses power does."
   def halt({peer, _name}), do: :peer.cast(peer, :erlang, :halt, [0, [flush: false]])
 
