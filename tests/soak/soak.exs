@@ -86,8 +86,12 @@ defmodule Soak do
     end
   end
 
-  # Both sides know when it returns.
+  # Both sides know when it returns. Lua connects to a node by itself when it sends to it: while the
+  # connection is down the peer takes another cookie from it.
   defp connect(nodes, up?) do
+    cookie = if up?, do: Node.get_cookie(), else: :another
+    true = :peer.call(nodes.peer, :erlang, :set_cookie, [nodes.t, cookie])
+
     if up? do
       true = :peer.call(nodes.peer, :net_kernel, :connect_node, [nodes.t])
     else
