@@ -39,13 +39,9 @@ static struct eng_link *create(struct eng_proc *proc, struct span other) {
     return link;
 }
 
-static void take_out(struct eng_link *link) {
+static void forget(struct eng_link *link) {
     HASH_DELETE(hh, link->proc->engine->links, link);
     DL_DELETE(link->proc->links, link);
-}
-
-static void forget(struct eng_link *link) {
-    take_out(link);
     free(link);
 }
 
@@ -179,11 +175,16 @@ void eng_unlink_acknowledged(struct engine *engine, const struct dist_control *c
 /* {==== Ends ============================================================================== */
 
 void eng_links_fire(struct eng_proc *proc, struct span reason) {
-    while (proc->links != NULL) {
-        struct eng_link *link = proc->links;
+    struct eng_link *first = proc->links;
+    struct eng_link *link;
+    struct eng_link *next;
+    DL_FOREACH(first, link) {
+        HASH_DELETE(hh, proc->engine->links, link);
+    }
+    proc->links = NULL; /* none is found any more: a peer can have linked the process to itself */
+    DL_FOREACH_SAFE(first, link, next) {
         struct dist_control control = {
             .op = DIST_EXIT, .from = buf_span(&proc->pid), .to = link->other, .reason = reason};
-        take_out(link); /* first: a peer can have linked the process to itself */
         if (link->unlinking == 0) {
             eng_send_control(proc->engine, &control, (struct span){0});
         }
@@ -192,8 +193,10 @@ void eng_links_fire(struct eng_proc *proc, struct span reason) {
 }
 
 void eng_links_clear(struct eng_proc *proc) {
-    while (proc->links != NULL) {
-        forget(proc->links);
+    struct eng_link *link;
+    struct eng_link *next;
+    DL_FOREACH_SAFE(proc->links, link, next) {
+        forget(link);
     }
 }
 

@@ -494,7 +494,7 @@ struct eng_name {
 
 /* The process of that name; `any` is the default handler's. NULL when there is none; then `failure`
  * is the reason when it is a handler that failed. */
-struct eng_proc *eng_whereis(struct engine *engine, struct span name, struct span *failure);
+struct eng_proc *eng_whereis(struct engine *engine, struct span text, struct span *failure);
 
 /* Gives a process one more name. */
 bool eng_name_register(struct eng_proc *proc, struct span name, struct err *err);

@@ -99,7 +99,12 @@ bool eng_connect_failed(struct engine *engine, const char *name) {
 }
 
 void eng_reach_clear(struct engine *engine) {
-    while (engine->unreached != NULL) {
-        forget(engine, engine->unreached);
+    struct eng_unreached *unreached = engine->unreached;
+    HASH_CLEAR(hh, engine->unreached);
+    while (unreached != NULL) {
+        struct eng_unreached *next = unreached->hh.next;
+        buf_finish(&unreached->frames);
+        free(unreached);
+        unreached = next;
     }
 }

@@ -68,10 +68,8 @@ static bool flatten(struct span chars, struct buf *out) {
     while (pending > 0) {
         if (chars.len > 0 && chars.data[0] == EXT_LIST && ext_take_list(&chars, &count)) {
             pending += count; /* its elements and its tail, in place of it */
-        } else if (chars.len > 0 && chars.data[0] == EXT_NIL && ext_take_list(&chars, &count)) {
-            pending--;
-        } else if (take_piece(&chars, out)) {
-            pending--;
+        } else if (ext_take_list(&chars, &count) || take_piece(&chars, out)) {
+            pending--; /* an empty list, or what is none */
         } else {
             return false;
         }

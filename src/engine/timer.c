@@ -125,9 +125,11 @@ double eng_alarm_cancel(struct engine *engine, struct span ref) {
 }
 
 void eng_alarms_clear(struct engine *engine) {
-    while (engine->alarms != NULL) {
-        eng_timer_cancel(engine->alarms->timer);
-        forget(engine->alarms);
+    struct eng_alarm *alarm;
+    struct eng_alarm *next;
+    HASH_ITER(hh, engine->alarms, alarm, next) {
+        eng_timer_cancel(alarm->timer);
+        forget(alarm);
     }
 }
 
