@@ -147,9 +147,9 @@ static int new_amap(lua_State *L) {
 
 /* {==== ipairs ============================================================================ */
 
-/* The iterator of Lua's own ipairs. [-0, +2, e] */
+/* The iterator of Lua's own ipairs: it wraps around, as Lua's integers do. [-0, +1 or 2, e] */
 static int plain_next(lua_State *L) {
-    lua_Integer i = luaL_checkinteger(L, 2) + 1;
+    lua_Integer i = (lua_Integer)((lua_Unsigned)luaL_checkinteger(L, 2) + 1U);
     lua_pushinteger(L, i);
     return lua_geti(L, 1, i) == LUA_TNIL ? 1 : 2;
 }

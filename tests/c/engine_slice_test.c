@@ -564,23 +564,44 @@ static void coroutines_are_those_of_a_plain_lua(void **state) {
     assert_true(global("tests") > 10);
 }
 
-/* Lua's own test files, where a tester has them. */
+/* [-0, +0, m] */
+static void set_text(const char *name, const char *text) {
+    lua_pushstring(bench.L, text);
+    lua_setglobal(bench.L, name);
+}
+
+/* Those of Lua's own test files that a tester has, each in a state of its own. Not in the list are
+ * those about hooks, the program lua, or what needs Lua's internal test library. calls.lua calls
+ * pcall within pcall without end: Lua stops that after 200 calls in one slice, but where a slice is
+ * a few instructions only the limit of its stack does, and the way back from there takes far too
+ * long. */
 static void luas_own_tests_pass(void **state) {
-    (void)state;
+    enum { CALLS = 0 };
     static const char *const files[] = {
-        "coroutine.lua", "calls.lua",   "closure.lua",    "goto.lua", "locals.lua",  "events.lua",
-        "nextvar.lua",   "vararg.lua",  "constructs.lua", "sort.lua", "strings.lua", "tpack.lua",
-        "math.lua",      "bitwise.lua", "pm.lua",         "utf8.lua"};
+        "calls.lua",   "coroutine.lua", "closure.lua",    "goto.lua", "locals.lua",  "events.lua",
+        "nextvar.lua", "vararg.lua",    "constructs.lua", "sort.lua", "strings.lua", "tpack.lua",
+        "math.lua",    "bitwise.lua",   "pm.lua",         "utf8.lua"};
     const char *folder = getenv("LUNODE_LUA_TESTS");
+    int count = 0;
     if (folder == NULL) {
         skip();
     }
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        if (access(path, R_OK) != 0 || (LUNODE_PREEMPT_EVERY > 0 && i == CALLS)) {
+            continue;
+        }
+        set_text("own", TESTS_DIR "/lua-inside/own.lua");
+        set_text("folder", folder);
+        set_text("file", files[i]);
         print_message("%s\n", files[i]);
-        run_file(folder, files[i], "_soft, _port, _U, arg = true, true, true, {}");
+        print_message("%s: %d slices\n", files[i], run("dofile(own)(folder, file)"));
         tear_down(state);
         start_bench(200);
+        count++;
     }
+    assert_true(count > 0);
 }
 
 static void setting_a_hook_is_refused_with_the_reason(void **state) {

@@ -324,4 +324,35 @@ defmodule Lunode.SchedulerTest do
     assert {false, text} = lua(start(node), "return pcall(debug.sethook, print, 'c')")
     assert text =~ "sethook"
   end
+
+  # Each file has a handler of its own: some of them clear or change what is global.
+  @own Path.expand("../lua-inside/own.lua", __DIR__)
+  @own_files ~w(bitwise calls closure constructs coroutine events goto locals math nextvar pm sort
+                strings tpack utf8 vararg)
+
+  @tag :luas_own_tests
+  @tag timeout: 600_000
+  test "Lua's own test files pass in handlers while other processes spin" do
+    tests = System.fetch_env!("LUNODE_LUA_TESTS")
+    names = for name <- @own_files, File.exists?("#{tests}/#{name}.lua"), do: name
+    assert names != []
+
+    source = """
+    local own = {}
+    function own:spin() while true do end end
+    function own:pass(...) dofile("#{@own}")(...) return "passed" end
+    return own
+    """
+
+    handlers = Map.new(names, &{"own_#{&1}.lua", source})
+    node = start_supervised!({Lunode, handlers: folder(handlers)}, id: :own) |> Lunode.node()
+
+    for name <- names do
+      handler = :"own_#{name}"
+      spinner = Node.spawn(node, handler, :start, [])
+      GenServer.cast(spinner, :spin)
+      assert ask({handler, node}, {:pass, tests, name <> ".lua"}, 300_000) == "passed"
+      assert reason_after(spinner, fn -> Process.exit(spinner, :kill) end, 60_000) == :killed
+    end
+  end
 end

@@ -618,3 +618,14 @@ describe("tostring", function()
     assert.is_true(#tostring(cycle) < 100)
   end)
 end)
+
+describe("ipairs of a plain table", function()
+  it("wraps around after the largest integer, as Lua's own does", function()
+    local t = { [math.mininteger] = "least" }
+    for _, next_of in ipairs { (term.ipairs(t)), (ipairs(t)) } do
+      local i, v = next_of(t, math.maxinteger)
+      assert.are.same({ math.mininteger, "least" }, { i, v })
+      assert.is_nil((select(2, next_of(t, i))))
+    end
+  end)
+end)
