@@ -8,10 +8,10 @@ struct request {
     struct dist_peer *peer;
     const struct dist_control *control;
     struct span module;
-    struct eng_start start;
     bool is_erpc;
     bool link;
     bool monitor;
+    struct eng_start start;
 };
 
 /* The atoms among the options; {monitor, _} counts as monitor. */

@@ -67,8 +67,8 @@ static void held(void *user) {
 
 static void stuck(void *user, const char *who, const char *where, unsigned ms) {
     struct bench *b = user;
-    snprintf(b->who, sizeof b->who, "%s", who);
-    snprintf(b->where, sizeof b->where, "%s", where);
+    (void)snprintf(b->who, sizeof b->who, "%s", who);
+    (void)snprintf(b->where, sizeof b->where, "%s", where);
     b->ms = ms;
     atomic_fetch_add(&b->reports, 1);
 }
@@ -297,13 +297,13 @@ static void no_spinner_escapes(void **state) {
         "local t = {} while true do t[1] = (t[1] or 0) + 1 end",
         "local s = 'x' while true do local _ = s .. 'y' end",
         "local function f(n) if n > 0 then f(n - 1) end end while true do f(50) end",
-        "local co = coroutine.wrap(function() while true do coroutine.yield() end end) "
-        "while true do co() end",
+        ("local co = coroutine.wrap(function() while true do coroutine.yield() end end) "
+         "while true do co() end"),
         "while true do coroutine.wrap(function() for _ = 1, 100 do end end)() end",
         "while true do pcall(error, 'x') end",
         "while true do for _ in pairs({1, 2, 3}) do end end",
-        "local t = setmetatable({}, {__index = function(_, k) return k end}) "
-        "while true do local _ = t[1] end",
+        ("local t = setmetatable({}, {__index = function(_, k) return k end}) "
+         "while true do local _ = t[1] end"),
         "while true do ::again:: goto again end",
         "while true do table.sort({3, 1, 2}, function(a, b) return a < b end) end",
     };
@@ -540,7 +540,7 @@ static void a_process_that_ended_itself_in_a_coroutine_goes_no_further(void **st
 
 static void run_file(const char *folder, const char *name, const char *before) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
     if (luaL_dostring(bench.L, before) != LUA_OK) {
         fail_msg("%s", lua_tostring(bench.L, -1));
     }
@@ -676,22 +676,24 @@ static void a_finalizer_that_loops_is_reported(void **state) {
 
 /* The watchdog's voluntary context switches so far: one whenever it sleeps. -1: not found. */
 static long switches(void) {
+    static const char label[] = "voluntary_ctxt_switches:";
     DIR *tasks = opendir("/proc/self/task");
     long count = -1;
     for (struct dirent *task; tasks != NULL && (task = readdir(tasks)) != NULL;) {
         char path[300];
         char line[200];
-        snprintf(path, sizeof path, "/proc/self/task/%s/status", task->d_name);
+        (void)snprintf(path, sizeof path, "/proc/self/task/%s/status", task->d_name);
         FILE *file = fopen(path, "r");
         bool found = false;
         while (file != NULL && fgets(line, sizeof line, file) != NULL) {
             found = found || strcmp(line, "Name:\twatchdog\n") == 0;
-            if (found && sscanf(line, "voluntary_ctxt_switches: %ld", &count) == 1) {
+            if (found && strncmp(line, label, sizeof label - 1) == 0) {
+                count = strtol(line + sizeof label - 1, NULL, 10);
                 break;
             }
         }
         if (file != NULL) {
-            fclose(file);
+            (void)fclose(file);
         }
     }
     if (tasks != NULL) {

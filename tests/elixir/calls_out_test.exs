@@ -149,7 +149,12 @@ defmodule Lunode.CallsOutTest do
       {_peer, name} = start_beam()
       there = {:proc, name}
       refute name in lua(pid, "return erl.nodes()")
-      assert lua(pid, "erl.send(b, 'hello') return erl.call(a, erl.tuple(atom.add, 5))", [there, there]) == 5
+
+      assert lua(pid, "erl.send(b, 'hello') return erl.call(a, erl.tuple(atom.add, 5))", [
+               there,
+               there
+             ]) == 5
+
       assert name in lua(pid, "return erl.nodes()")
       assert :sys.get_state(there)["seen"] == ["hello"]
     end

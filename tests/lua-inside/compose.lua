@@ -81,7 +81,7 @@ do
   for i = 1, 50 do
     local a, b = new(i), new(i + 1)
     assert((a + b).n == 2 * i + 1 + 55)
-    assert(a ~= b and a < b and a <= b and not (a > b) and a == new(i))
+    assert(a ~= b and a < b and a <= b and not (a > b) and a == new(i)) -- luacheck: ignore 581
     assert(a.x == "x55")
     a.y = i
     assert(rawget(a, "y") == i)
@@ -169,7 +169,7 @@ do
   local function returns()
     local a <close> = closing("a")
     do
-      local b <close> = closing("b")
+      local _ <close> = closing("b")
       spin(100)
     end
     local c <close> = closing("c")
