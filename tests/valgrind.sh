@@ -20,8 +20,8 @@ trap 'rm -rf "$logs"' EXIT
 # Runs a program under valgrind; one log a process.
 cat >"$logs/check" <<END
 #!/bin/sh
-exec valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \\
-    --num-callers=30 --log-file="$logs/%p.log" "\$@"
+exec valgrind -q --fair-sched=yes --leak-check=full --show-leak-kinds=definite \\
+    --errors-for-leak-kinds=definite --num-callers=30 --log-file="$logs/%p.log" "\$@"
 END
 # What the Elixir tests take for the program.
 cat >"$logs/lunode" <<END
