@@ -392,7 +392,8 @@ static void signals_back_off_when_a_deep_stack_makes_them_slow(void **state) {
     unsigned handled = atomic_load(&bench.slice.handled) - before;
     print_message("%u signals in %u ms\n", handled, (unsigned)(time / 1000000));
     assert_true(handled > 1);
-    assert_true(handled <= time / (4 * least_cost) + 5);
+    /* Four times its cost passes between two; half of that is asked, as the cost varies. */
+    assert_true(handled <= time / (2 * least_cost) + 5);
 }
 
 /* }==== */
