@@ -93,7 +93,8 @@ defmodule Soak do
     true = :peer.call(nodes.peer, :erlang, :set_cookie, [nodes.t, cookie])
 
     if up? do
-      true = :peer.call(nodes.peer, :net_kernel, :connect_node, [nodes.t])
+      # An attempt from the other side may still be ending.
+      await(fn -> :peer.call(nodes.peer, :net_kernel, :connect_node, [nodes.t]) end)
     else
       true = :peer.call(nodes.peer, :erlang, :disconnect_node, [nodes.t])
     end
