@@ -15,6 +15,7 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "dist/node.h"
 #include "engine/engine.h"
 
@@ -26,7 +27,8 @@ enum {
     TICK_MS = 60000,
     HANDSHAKE_MS = 7000,
     TERMINATE_MS = 500, /* what `terminate` callbacks may take */
-    TEARDOWN_MS = 700,  /* what they and the rest of the end may take */
+    TEARDOWN_MS = 900,  /* what they and the rest of the end may take */
+    QUIET_MS = 250,     /* without anything to do, after which memory is given back */
 };
 
 struct run {
@@ -36,6 +38,8 @@ struct run {
     uv_idle_t busy; /* active while processes could still run: the loop does not wait then */
     uv_poll_t input;
     uv_timer_t deadline; /* of the end */
+    uv_timer_t quiet;
+    bool was_quiet; /* it is the timer that woke the loop */
     uv_signal_t sigterm;
     uv_signal_t sigint;
     struct log *log;
@@ -200,6 +204,13 @@ static void on_busy(uv_idle_t *idle) {
     (void)idle;
 }
 
+/* After a flood the allocator would keep what it took. */
+static void on_quiet(uv_timer_t *timer) {
+    struct run *run = timer->data;
+    run->was_quiet = true;
+    memory_release();
+}
+
 static void on_turn(uv_prepare_t *prepare) {
     struct run *run = prepare->data;
     if (eng_turn(run->engine)) {
@@ -207,6 +218,10 @@ static void on_turn(uv_prepare_t *prepare) {
     } else {
         uv_idle_stop(&run->busy);
     }
+    if (!run->was_quiet) {
+        uv_timer_start(&run->quiet, on_quiet, QUIET_MS, 0);
+    }
+    run->was_quiet = false;
     log_flush(run->log); /* before the replies, so that a caller finds its lines written */
     dist_node_flush(run->node);
 }
@@ -230,9 +245,10 @@ static bool watch(struct run *run, struct err *err) {
     uv_prepare_init(&run->loop, &run->turn);
     uv_idle_init(&run->loop, &run->busy);
     uv_timer_init(&run->loop, &run->deadline);
+    uv_timer_init(&run->loop, &run->quiet);
     uv_signal_init(&run->loop, &run->sigterm);
     uv_signal_init(&run->loop, &run->sigint);
-    run->turn.data = run->sigterm.data = run->sigint.data = run->input.data = run;
+    run->turn.data = run->quiet.data = run->sigterm.data = run->sigint.data = run->input.data = run;
     int status = uv_prepare_start(&run->turn, on_turn);
     status = status != 0 ? status : uv_signal_start(&run->sigterm, on_signal, SIGTERM);
     status = status != 0 ? status : uv_signal_start(&run->sigint, on_signal, SIGINT);
@@ -342,6 +358,7 @@ static void finish(struct run *run) {
     uv_close((uv_handle_t *)&run->turn, NULL);
     uv_close((uv_handle_t *)&run->busy, NULL);
     uv_close((uv_handle_t *)&run->deadline, NULL);
+    uv_close((uv_handle_t *)&run->quiet, NULL);
     uv_close((uv_handle_t *)&run->sigterm, NULL);
     uv_close((uv_handle_t *)&run->sigint, NULL);
     if (run->input.type == UV_POLL) {

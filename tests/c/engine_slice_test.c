@@ -589,7 +589,7 @@ static void luas_own_tests_pass(void **state) {
     }
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[4096];
-        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        (void)snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         if (access(path, R_OK) != 0 || (LUNODE_PREEMPT_EVERY > 0 && i == CALLS)) {
             continue;
         }

@@ -5,8 +5,8 @@ defmodule Lunode.FloodTest do
   import Lunode.Test.OS
   alias Lunode.Test.RawNode
 
-  # KiB. What the allocator keeps for the next flood.
-  @allowance 24 * 1024
+  # KiB. What Lua and the buffers keep for the next flood.
+  @allowance 4 * 1024
 
   setup do
     raw = RawNode.start_connected(handlers: script("echo.lua", echo()))

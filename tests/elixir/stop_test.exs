@@ -1,6 +1,6 @@
 defmodule Lunode.StopTest do
   @moduledoc "The node ends within a second, with status 0, whatever its processes do."
-  use ExUnit.Case, async: true
+  use ExUnit.Case
 
   import Lunode.Test.OS
   import Lunode.Test.Proc, only: [handler: 0]
