@@ -6,12 +6,12 @@
 
 #include "engine/private.h"
 
-/* Runs protected: the script's top level. Expects the handler as a light userdata. [-1, +0, e] */
+/* Runs protected: the script's top level. Expects the version as a light userdata. [-1, +0, e] */
 static int load(lua_State *L) {
-    struct eng_handler *handler = lua_touserdata(L, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, handler->chunk_ref);
+    struct eng_version *version = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, version->chunk_ref);
     lua_call(L, 0, 1);
-    eng_handler_accept(L, handler);
+    eng_version_accept(L, version);
     return 0;
 }
 
@@ -49,22 +49,26 @@ static void warn_of_texts(const char *path) {
     (void)fclose(file);
 }
 
-static bool load_script(lua_State *L, struct eng_handler *handler) {
+static bool load_script(struct eng_handler *handler, struct err *err) {
+    lua_State *L = handler->L;
+    handler->tried = eng_version_create(handler, NULL);
+    if (handler->tried == NULL) {
+        return err_set(err, "no memory for a script");
+    }
+    if (!eng_version_compile(handler->tried, err)) {
+        return false;
+    }
     lua_pushcfunction(L, error_text);
     lua_pushcfunction(L, load);
-    lua_pushlightuserdata(L, handler);
-    return lua_pcall(L, 1, 0, 1) == LUA_OK;
+    lua_pushlightuserdata(L, handler->tried);
+    return lua_pcall(L, 1, 0, 1) == LUA_OK || err_set(err, "%s", lua_tostring(L, -1));
 }
 
 bool eng_check(struct engine *engine, const char *path) {
     struct eng_script script = {.name = (char *)"check", .path = (char *)path};
     struct err err = {""};
     struct eng_handler *handler = eng_handler_create(engine, &script, &err);
-    bool ok = handler != NULL && handler->failure.len == 0;
-    if (ok && !load_script(handler->L, handler)) {
-        err_set(&err, "%s", lua_tostring(handler->L, -1));
-        ok = false;
-    }
+    bool ok = handler != NULL && load_script(handler, &err);
     if (!ok) {
         (void)fprintf(stderr, "%s\n", err.text);
     }

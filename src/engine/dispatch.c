@@ -21,8 +21,11 @@ static bool is_private(struct span name) {
 /* Pushes the function `name` of the handler's own table; false, with nothing pushed, when there is
  * none.
  * [-0, +1, m] */
-static bool push_function(lua_State *L, struct eng_handler *handler, struct span name) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, handler->value_ref);
+static bool push_function(lua_State *L, const struct eng_proc *proc, struct span name) {
+    if (proc->version->is_function) {
+        return false;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->version->value_ref);
     lua_pushlstring(L, (const char *)name.data, name.len);
     lua_rawget(L, -2);
     lua_remove(L, -2); /* the table */
@@ -76,7 +79,7 @@ static enum push push_named(lua_State *L, struct eng_proc *proc, struct err *err
     struct span args;
     uint32_t count;
     if (!name_of(proc->current->body, &name, &args, &count) || is_private(name) ||
-        !push_function(L, proc->handler, name)) {
+        !push_function(L, proc, name)) {
         return UNMATCHED;
     }
     eng_push_self(L, proc);
@@ -90,7 +93,7 @@ static enum push push_callback(lua_State *L, struct eng_proc *proc, struct err *
                                         [ENG_ANY] = "handle_info",
                                         [ENG_INFO] = "handle_info"};
     struct eng_mail *mail = proc->current;
-    if (!push_function(L, proc->handler, span_str(names[mail->caller.kind]))) {
+    if (!push_function(L, proc, span_str(names[mail->caller.kind]))) {
         return UNMATCHED;
     }
     eng_push_self(L, proc);
@@ -107,7 +110,7 @@ static enum push push_callback(lua_State *L, struct eng_proc *proc, struct err *
 /* A handler that is one function gets every message. [-0, +3, m] */
 static enum push push_single(lua_State *L, struct eng_proc *proc, struct err *err) {
     struct span body = proc->current->body;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->handler->value_ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->version->value_ref);
     if (!term_decode(L, &body, err)) {
         return UNREADABLE;
     }
@@ -117,7 +120,7 @@ static enum push push_single(lua_State *L, struct eng_proc *proc, struct err *er
 
 /* [-0, +n, m] */
 static enum push push_call(lua_State *L, struct eng_proc *proc, struct err *err) {
-    if (proc->handler->is_function) {
+    if (proc->version->is_function) {
         return push_single(L, proc, err);
     }
     enum push pushed = push_named(L, proc, err);
@@ -220,7 +223,7 @@ int eng_run_message(lua_State *L) {
 /* `self`: a table that looks into the handler's. [-0, +0, m] */
 static void make_self(lua_State *L, struct eng_proc *proc) {
     lua_newtable(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->handler->meta_ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->version->meta_ref);
     lua_setmetatable(L, -2);
     proc->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
@@ -237,7 +240,7 @@ static int finish(lua_State *L, int status, lua_KContext context) {
 static int start_lasting(lua_State *L, struct eng_proc *proc) {
     const struct eng_start *start = proc->start;
     struct err err;
-    if (proc->handler->is_function || !push_function(L, proc->handler, span_str("init"))) {
+    if (!push_function(L, proc, span_str("init"))) {
         return 0;
     }
     eng_push_self(L, proc);
@@ -278,8 +281,7 @@ static void end_undef(struct eng_proc *proc) {
 static int start_once(lua_State *L, struct eng_proc *proc) {
     const struct eng_start *start = proc->start;
     struct err err;
-    if (proc->handler->is_function || is_private(start->function) ||
-        !push_function(L, proc->handler, start->function)) {
+    if (is_private(start->function) || !push_function(L, proc, start->function)) {
         end_undef(proc);
         return 0;
     }
@@ -305,7 +307,7 @@ static int start_closure(lua_State *L, struct eng_proc *proc) {
 
 /* [-0, +0, e] */
 static int start_process(lua_State *L, struct eng_proc *proc) {
-    lua_settop(L, 0);
+    eng_version_use(proc, proc->handler->version);
     if (proc->start->purpose == ENG_CLOSURE) {
         return start_closure(L, proc);
     }
@@ -313,30 +315,48 @@ static int start_process(lua_State *L, struct eng_proc *proc) {
     return proc->start->purpose == ENG_ONCE ? start_once(L, proc) : start_lasting(L, proc);
 }
 
-/* The script's top level has run: what it returned is the handler. [-1, +0, e] */
-static int finish_chunk(lua_State *L, int status, lua_KContext context) {
-    struct eng_proc *proc = (struct eng_proc *)context;
+/* The script's top level has run. [-1, +0, e] */
+static int finish_load(lua_State *L, int status, lua_KContext context) {
     (void)status;
-    proc->loading = false;
-    eng_handler_accept(L, proc->handler);
-    return start_process(L, proc);
+    eng_version_accept(L, (struct eng_version *)context);
+    return 0;
+}
+
+/* [-0, +0, e] */
+static int start_load(lua_State *L, struct eng_version *version) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, version->chunk_ref);
+    luaL_unref(L, LUA_REGISTRYINDEX, version->chunk_ref);
+    version->chunk_ref = LUA_NOREF;
+    lua_callk(L, 0, 1, (lua_KContext)version, finish_load);
+    return finish_load(L, LUA_OK, (lua_KContext)version);
 }
 
 int eng_run_boot(lua_State *L) {
     struct eng_proc *proc = lua_touserdata(L, 1);
-    struct eng_handler *handler = proc->handler;
-    if (handler->value_ref != LUA_NOREF) {
-        return start_process(L, proc);
+    lua_settop(L, 0);
+    return proc->start->purpose == ENG_LOAD ? start_load(L, proc->version) : start_process(L, proc);
+}
+
+/* Another version has gone live: the process takes it, with what it has in `self`. */
+int eng_run_upgrade(lua_State *L) {
+    struct eng_proc *proc = lua_touserdata(L, 1);
+    lua_Integer old = proc->version->number;
+    eng_version_use(proc, proc->handler->version);
+    eng_push_self(L, proc);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, proc->version->meta_ref);
+    lua_setmetatable(L, -2);
+    if (!push_function(L, proc, span_str("upgrade"))) {
+        return 0;
     }
-    proc->loading = true;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, handler->chunk_ref);
-    lua_callk(L, 0, 1, (lua_KContext)proc, finish_chunk);
-    return finish_chunk(L, LUA_OK, (lua_KContext)proc);
+    lua_insert(L, -2); /* function, self */
+    lua_pushinteger(L, old);
+    lua_callk(L, 2, 0, 0, finish);
+    return finish(L, LUA_OK, 0);
 }
 
 int eng_run_run(lua_State *L) {
     struct eng_proc *proc = lua_touserdata(L, 1);
-    if (push_function(L, proc->handler, span_str("run"))) {
+    if (push_function(L, proc, span_str("run"))) {
         eng_push_self(L, proc);
         lua_callk(L, 1, 0, 0, finish);
     }
@@ -346,7 +366,7 @@ int eng_run_run(lua_State *L) {
 int eng_run_terminate(lua_State *L) {
     struct eng_proc *proc = lua_touserdata(L, 1);
     struct err err;
-    if (!push_function(L, proc->handler, span_str("terminate"))) {
+    if (!push_function(L, proc, span_str("terminate"))) {
         return 0;
     }
     eng_push_self(L, proc);

@@ -96,9 +96,10 @@ static bool add_script(struct engine *engine, const struct eng_script *script, s
         return false;
     }
     append(engine, handler);
-    if (handler->failure.len == 0) {
+    if (eng_load_begin(handler, NULL, err)) {
         return eng_handler_start(handler) || err_set(err, "no memory for a process");
     }
+    eng_reason_lua_error(&handler->failure, err->text);
     if (script->found_in_folder) {
         log_line(engine->log, LOG_LEVEL_ERROR, handler->name, "%s", err->text);
     }

@@ -15,7 +15,7 @@ bool eng_is_noreply(lua_State *L, int idx) {
 
 struct eng_proc *eng_running(lua_State *L, const char *function) {
     struct eng_proc *proc = eng_handler_of(L)->engine->running;
-    if (proc == NULL || proc->loading) {
+    if (proc == NULL || proc->start->purpose == ENG_LOAD) {
         luaL_error(L, "erl.%s: no process runs at the top level of a script", function);
     }
     return proc;

@@ -88,7 +88,7 @@ void eng_exit_begin(struct eng_proc *proc, struct span reason) {
         }
         return;
     }
-    if (proc->stage != ENG_LIVING || !proc->handler->has_terminate) {
+    if (proc->stage != ENG_LIVING || !proc->version->has_terminate) {
         eng_exit(proc, reason);
         return;
     }
@@ -123,10 +123,14 @@ static void bury(struct eng_proc *proc) {
     eng_fail_waiting(engine, proc, buf_span(&reason));
     eng_monitors_fire(engine, proc, buf_span(&reason));
     eng_links_fire(proc, buf_span(&reason));
+    if (proc->start->purpose == ENG_LOAD) {
+        eng_load_ended(handler, proc, buf_span(&reason));
+    }
     eng_proc_destroy(proc);
     if (registered) {
         eng_handler_ended(handler, buf_span(&reason));
     }
+    eng_handler_leave(handler);
     buf_finish(&reason);
 }
 

@@ -1,83 +1,9 @@
 /* Handlers: a script, its VM, its registered process, and how often that may fail. */
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "engine/private.h"
-
-/* {==== Compiling ========================================================================= */
-
-/* A fresh environment, so that the script's globals are its own and go with it. [-0, +0, m] */
-static void set_environment(lua_State *L, int chunk) {
-    lua_newtable(L);
-    lua_newtable(L);
-    lua_pushglobaltable(L);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, -2);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "_G");
-    lua_setupvalue(L, chunk, 1);
-}
-
-/* Runs protected. Expects the handler as a light userdata. [-1, +0, e] */
-static int compile(lua_State *L) {
-    struct eng_handler *handler = lua_touserdata(L, 1);
-    if (luaL_loadfile(L, handler->path) != LUA_OK) {
-        return lua_error(L);
-    }
-    set_environment(L, lua_gettop(L));
-    handler->chunk_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    return 0;
-}
-
-/* Runs `f` protected with the handler as its argument. */
-static bool protect(struct eng_handler *handler, lua_CFunction f, struct err *err) {
-    lua_State *L = handler->L;
-    lua_pushcfunction(L, f);
-    lua_pushlightuserdata(L, handler);
-    if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
-        return true;
-    }
-    err_set(err, "%s", luaL_tolstring(L, -1, NULL));
-    lua_pop(L, 2);
-    return false;
-}
-
-/* Whether the table on top has the function itself. [-0, +0, m] */
-static bool has_function(lua_State *L, const char *name) {
-    if (!lua_istable(L, -1)) {
-        return false;
-    }
-    lua_pushstring(L, name);
-    lua_rawget(L, -2);
-    bool has = lua_isfunction(L, -1);
-    lua_pop(L, 1);
-    return has;
-}
-
-/* The metatable of every `self`. [-1, +0, m] */
-static void keep_value(lua_State *L, struct eng_handler *handler) {
-    lua_createtable(L, 0, 1);
-    lua_pushvalue(L, -2);
-    lua_setfield(L, -2, "__index"); /* value, meta */
-    handler->meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    handler->is_function = lua_isfunction(L, -1);
-    handler->has_run = has_function(L, "run");
-    handler->has_terminate = has_function(L, "terminate");
-    handler->value_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-}
-
-void eng_handler_accept(lua_State *L, struct eng_handler *handler) {
-    if (!lua_istable(L, -1) && !lua_isfunction(L, -1)) {
-        luaL_error(L, "%s: a handler returns a table of functions or one function, not %s",
-                   handler->path, luaL_typename(L, -1));
-    }
-    keep_value(L, handler);
-    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
-        eng_sched_touch(proc); /* those that were spawned before it had loaded */
-    }
-}
-
-/* }==== */
 
 /* {==== Creating and destroying =========================================================== */
 
@@ -90,25 +16,24 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
     }
     handler->engine = engine;
     handler->name = strdup(script->name);
-    handler->path = strdup(script->path);
+    handler->path = script->path == NULL ? NULL : strdup(script->path);
+    handler->found_in_folder = script->found_in_folder;
     handler->stop_on_failure = script->stop_on_failure;
     handler->max_mailbox = script->max_mailbox;
-    handler->chunk_ref = LUA_NOREF;
-    handler->value_ref = LUA_NOREF;
-    handler->meta_ref = LUA_NOREF;
-    if (handler->name == NULL || handler->path == NULL) {
+    if (handler->name == NULL || (handler->path == NULL && script->path != NULL)) {
         err_set(err, "no memory for a handler");
-    } else if (eng_vm_create(&handler->L, handler, err) && protect(handler, compile, err)) {
+    } else if (eng_vm_create(&handler->L, handler, err)) {
         return handler;
     }
-    eng_reason_lua_error(&handler->failure, err->text);
-    return handler;
+    eng_handler_destroy(handler);
+    return NULL;
 }
 
 void eng_handler_destroy(struct eng_handler *handler) {
     while (handler->procs != NULL) {
         eng_proc_destroy(handler->procs);
     }
+    eng_load_forget(handler);
     eng_vm_destroy(handler->L);
     eng_output_finish(handler);
     eng_pool_destroy(handler->pool);
@@ -132,6 +57,8 @@ bool eng_handler_start(struct eng_handler *handler) {
     return true;
 }
 
+static const char does_not_load[] = "the script does not load";
+
 /* Notes a failure. Whether there were more than ENG_MAX_FAILURES within the span. */
 static bool too_often(struct eng_handler *handler) {
     uint64_t now = uv_now(handler->engine->loop);
@@ -142,13 +69,6 @@ static bool too_often(struct eng_handler *handler) {
     return oldest != 0 && now - oldest < ENG_FAILURE_SPAN_MS;
 }
 
-/* Without the script nothing of it can run. */
-static void end_all(struct eng_handler *handler, struct span reason) {
-    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
-        eng_exit(proc, reason);
-    }
-}
-
 static void stay_down(struct eng_handler *handler, struct span reason, const char *why) {
     log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name, "%s: it stays down", why);
     eng_reason_copy(&handler->failure, reason);
@@ -157,16 +77,26 @@ static void stay_down(struct eng_handler *handler, struct span reason, const cha
     }
 }
 
+void eng_handler_fail(struct eng_handler *handler, struct span reason) {
+    bool was_down = handler->proc == NULL;
+    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+        proc->logged = true;
+        eng_exit(proc, reason);
+    }
+    if (was_down) {
+        stay_down(handler, reason, does_not_load);
+    }
+}
+
 void eng_handler_ended(struct eng_handler *handler, struct span reason) {
     char often[64];
     (void)snprintf(often, sizeof often, "failed more than %d times in %d s", ENG_MAX_FAILURES,
                    ENG_FAILURE_SPAN_MS / 1000);
-    if (handler->engine->stopping) {
+    if (handler->engine->stopping || handler->leaving) {
         return;
     }
-    if (handler->value_ref == LUA_NOREF) {
-        stay_down(handler, reason, "the script does not load");
-        end_all(handler, reason);
+    if (handler->version == NULL && handler->loader == NULL) {
+        stay_down(handler, reason, does_not_load);
     } else if (eng_reason_is_quiet(reason)) {
         return; /* as was wished */
     } else if (too_often(handler)) {
@@ -178,11 +108,37 @@ void eng_handler_ended(struct eng_handler *handler, struct span reason) {
 
 /* }==== */
 
+/* {==== Leaving =========================================================================== */
+
+void eng_handler_unload(struct eng_handler *handler) {
+    struct engine *engine = handler->engine;
+    struct buf shutdown = {0};
+    handler->leaving = true;
+    if (engine->only == handler) {
+        engine->only = NULL;
+    }
+    eng_reason_atom(&shutdown, "shutdown");
+    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+        eng_exit_begin(proc, buf_span(&shutdown));
+    }
+    buf_finish(&shutdown);
+    eng_handler_leave(handler);
+}
+
+void eng_handler_leave(struct eng_handler *handler) {
+    if (handler->leaving && handler->procs == NULL) {
+        LL_DELETE(handler->engine->handlers, handler);
+        eng_handler_destroy(handler);
+    }
+}
+
+/* }==== */
+
 /* {==== Names ============================================================================= */
 
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {
     struct eng_handler *handler = engine->handlers;
-    while (handler != NULL && !span_equal(span_str(handler->name), name)) {
+    while (handler != NULL && (handler->leaving || !span_equal(span_str(handler->name), name))) {
         handler = handler->next;
     }
     return handler;

@@ -77,7 +77,7 @@ void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail) {
 
 struct eng_mail *eng_mailbox_next(const struct eng_proc *proc) {
     struct eng_mail *mail = proc->mailbox.first;
-    if (!proc->suspended && !proc->handler->has_run) {
+    if (!proc->suspended && !proc->version->has_run) {
         return mail;
     }
     if (proc->mailbox.system == 0) {

@@ -13,6 +13,7 @@
 
 struct eng_handler;
 struct eng_proc;
+struct eng_version;
 
 /* {==== mail.c: a message that waits for its process ====================================== */
 
@@ -317,6 +318,7 @@ enum eng_purpose {
     ENG_LASTING, /* init(...), then a message loop, or run() */
     ENG_ONCE,    /* runs one function of its handler, then ends */
     ENG_CLOSURE, /* runs one Lua function of the script, then ends */
+    ENG_LOAD,    /* runs the top level of a version, then ends */
 };
 
 struct eng_start {
@@ -337,7 +339,7 @@ enum eng_stage {
 };
 
 /* What the process's coroutine is busy with. */
-enum eng_job { ENG_IDLE, ENG_BOOT, ENG_RUN, ENG_MESSAGE, ENG_TERMINATE };
+enum eng_job { ENG_IDLE, ENG_BOOT, ENG_RUN, ENG_MESSAGE, ENG_UPGRADE, ENG_TERMINATE };
 
 /* What it waits for meanwhile. */
 enum eng_wait {
@@ -360,11 +362,12 @@ struct eng_proc {
     uint64_t id;
     struct buf pid; /* its pid as an external term */
     struct eng_start *start;
+    struct eng_version *version; /* what it runs; NULL before its start */
+    uint64_t ran_ns;             /* the time that it has run */
     enum eng_stage stage;
     enum eng_job job;
     enum eng_wait wait;
     bool queued;      /* stands in its handler's run queue */
-    bool loading;     /* runs the script's top level */
     bool interrupted; /* its last slice was used up */
     bool trap_exit;
     bool suspended; /* by sys */
@@ -433,6 +436,7 @@ void eng_sched_turn(struct engine *engine);
 /* Each takes the process as a light userdata and runs in a coroutine. [-1, +0, e] */
 int eng_run_boot(lua_State *L);
 int eng_run_run(lua_State *L);
+int eng_run_upgrade(lua_State *L);
 int eng_run_message(lua_State *L);
 int eng_run_terminate(lua_State *L);
 
@@ -506,23 +510,26 @@ void eng_names_clear(struct eng_proc *proc);
 
 enum { ENG_MAX_FAILURES = 5, ENG_FAILURE_SPAN_MS = 10000 };
 
+struct eng_asker;
+
 struct eng_handler {
     struct engine *engine;
     char *name;
-    char *path;
+    char *path; /* of its file; NULL: it came as a text */
+    bool found_in_folder;
     bool stop_on_failure;
+    bool leaving; /* unloaded: it goes with the last of its processes */
     size_t max_mailbox;
-    lua_State *L;          /* its VM */
-    struct eng_pool *pool; /* coroutines to borrow */
-    bool is_function;      /* the script returned one function */
-    bool has_run;          /* its table has the function */
-    bool has_terminate;
-    int chunk_ref;          /* the compiled script */
-    int value_ref;          /* what it returned: a table or a function; LUA_NOREF before */
-    int meta_ref;           /* the metatable of every `self` */
-    struct eng_proc *proc;  /* the registered process; NULL while it is down */
-    struct eng_proc *procs; /* all of them */
-    struct eng_proc *ready; /* those that can run, in order */
+    lua_State *L;                /* its VM */
+    struct eng_pool *pool;       /* coroutines to borrow */
+    struct eng_version *version; /* what its processes are to run; NULL: none has loaded */
+    struct eng_version *tried;   /* the last one that was loaded, successfully or not */
+    struct eng_proc *loader;     /* runs the top level of `tried`; NULL: no load is going on */
+    struct eng_asker *askers;    /* who wait for the outcome of the load */
+    uint32_t last_version;
+    struct eng_proc *proc;                       /* the registered process; NULL while it is down */
+    struct eng_proc *procs;                      /* all of them */
+    struct eng_proc *ready;                      /* those that can run, in order */
     struct eng_handler *prev_ready, *next_ready; /* handlers that have such */
     struct buf unfinished;                       /* what io.write has written of a line */
     struct buf warning;                          /* the parts of a warning so far */
@@ -531,25 +538,115 @@ struct eng_handler {
     struct eng_handler *next;
 };
 
-/* Makes the VM and compiles the script. On failure the handler is there, down, and says why. */
+/* Makes the VM; nothing is loaded. NULL: no memory. */
 struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_script *script,
                                        struct err *err);
 void eng_handler_destroy(struct eng_handler *handler);
 
-/* Starts its registered process, which boots when it first runs. */
+/* Starts its registered process, which boots when there is a version. */
 bool eng_handler_start(struct eng_handler *handler);
 
 /* Its registered process has ended: start it again if it failed, unless it fails too often or
- * cannot even load. */
+ * there is nothing to run. */
 void eng_handler_ended(struct eng_handler *handler, struct span reason);
+
+/* No version of it loads: its processes end, and it stays down. */
+void eng_handler_fail(struct eng_handler *handler, struct span reason);
+
+/* Ends its processes with `shutdown`. From now on nobody finds it; it is freed when the last one
+ * has gone, which eng_handler_leave looks for. */
+void eng_handler_unload(struct eng_handler *handler);
+void eng_handler_leave(struct eng_handler *handler);
 
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name);
 
 /* `any`, else `main`, else the only one that the node was started with. */
 struct eng_handler *eng_handler_default(struct engine *engine);
 
+/* }==== */
+
+/* {==== version.c: a script, compiled, and what it returned ================================= */
+
+struct eng_version {
+    struct eng_handler *handler;
+    uint32_t number;  /* counted from 1, when it went live; 0 before */
+    uint32_t users;   /* processes that run it, and the handler */
+    uint64_t since;   /* when it went live, ms since 1970 */
+    bool is_text;     /* it came as a text, not from the handler's file */
+    bool is_function; /* the script returned one function */
+    bool has_run;     /* its table has the function */
+    bool has_terminate;
+    int chunk_ref; /* the compiled script */
+    int env_ref;   /* its globals */
+    int files_ref; /* what its `require` looked for: { path = text or false } */
+    int value_ref; /* what it returned: a table or a function; LUA_NOREF before */
+    int meta_ref;  /* the metatable of every `self` */
+    struct buf source;
+};
+
+/* One with a user. `text` NULL: the handler's file will be read. NULL: no memory. */
+struct eng_version *eng_version_create(struct eng_handler *handler, const struct span *text);
+struct eng_version *eng_version_take(struct eng_version *version);
+void eng_version_drop(struct eng_version *version); /* NULL is fine */
+
+/* Reads and compiles it; it can run then. */
+bool eng_version_compile(struct eng_version *version, struct err *err);
+
 /* Checks what the script returned (on top), and keeps it. Raises an error otherwise. [-1, +0, e] */
-void eng_handler_accept(lua_State *L, struct eng_handler *handler);
+void eng_version_accept(lua_State *L, struct eng_version *version);
+
+/* It goes live, with the next number. */
+void eng_version_number(struct eng_version *version);
+
+/* Its file, or its handler's name: as messages name it. */
+const char *eng_version_file(const struct eng_version *version);
+
+/* From now on the process runs it. */
+void eng_version_use(struct eng_proc *proc, struct eng_version *version);
+
+/* Whether the process has to swap versions before it goes on. */
+static inline bool eng_version_is_old(const struct eng_proc *proc) {
+    return proc->version != proc->handler->version;
+}
+
+/* }==== */
+
+/* {==== modules.c ========================================================================= */
+
+/* Gives the environment on top a `require` that knows the modules in the script's folder. [-0, +0,
+ * m] */
+void eng_modules_open(lua_State *L, struct eng_version *version);
+
+/* The folder that a file is in. */
+struct span eng_path_folder(const char *path);
+
+/* }==== */
+
+/* {==== load.c: new versions ============================================================== */
+
+/* Begins to load a new version, from a text or the handler's file. False when it does not compile:
+ * nothing else happens then. */
+bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct err *err);
+
+/* The same; what comes of it is logged, and told to the caller (NULL: nobody asks) by {ok, Version}
+ * or {error, Reason}. A load that is going on gives way to it. */
+void eng_load(struct eng_handler *handler, const struct span *text,
+              const struct eng_caller *caller);
+
+/* The same with the file, or the text, that the handler runs. */
+void eng_reload(struct eng_handler *handler, const struct eng_caller *caller);
+
+/* Unloads what runs: the handler's file comes back if a text had replaced it. */
+void eng_unload(struct eng_handler *handler);
+
+/* The process that ran the top level has ended. */
+void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader, struct span reason);
+
+/* Whether it has run too long; the error is then on top of its coroutine. */
+bool eng_load_overran(struct eng_proc *proc);
+
+/* Frees what a handler has of versions. */
+void eng_load_forget(struct eng_handler *handler);
 
 /* }==== */
 

@@ -118,6 +118,7 @@ static void free_lua(struct eng_proc *proc) {
     if (proc->start->purpose == ENG_CLOSURE) {
         luaL_unref(L, LUA_REGISTRYINDEX, proc->start->closure);
     }
+    eng_version_use(proc, NULL);
     DL_DELETE(proc->handler->procs, proc);
 }
 

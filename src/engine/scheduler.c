@@ -19,9 +19,10 @@ static bool can_run(const struct eng_proc *proc) {
     }
     switch (proc->stage) {
     case ENG_STARTING:
-        return proc->handler->value_ref != LUA_NOREF || proc->handler->proc == proc;
+        return proc->handler->version != NULL || proc->start->purpose == ENG_LOAD;
     case ENG_LIVING:
-        return (proc->handler->has_run && !proc->suspended) || eng_mailbox_next(proc) != NULL;
+        return eng_version_is_old(proc) || (proc->version->has_run && !proc->suspended) ||
+               eng_mailbox_next(proc) != NULL;
     default:
         return true;
     }
@@ -140,7 +141,11 @@ static lua_CFunction next_job(struct eng_proc *proc) {
     default:
         break;
     }
-    if (proc->handler->has_run && !proc->suspended && proc->mailbox.system == 0) {
+    if (eng_version_is_old(proc)) {
+        proc->job = ENG_UPGRADE;
+        return eng_run_upgrade;
+    }
+    if (proc->version->has_run && !proc->suspended && proc->mailbox.system == 0) {
         proc->job = ENG_RUN;
         return eng_run_run;
     }
@@ -187,7 +192,7 @@ static void job_done(struct eng_proc *proc) {
         once_done(proc);
     } else if (job == ENG_BOOT) {
         proc->stage = ENG_LIVING;
-    } else {
+    } else if (job == ENG_MESSAGE) {
         eng_mail_free(proc, proc->current);
         proc->current = NULL;
     }
@@ -254,7 +259,7 @@ static void after_slice(struct eng_proc *proc, int status) {
         eng_proc_abandon(proc, true); /* it has called for its own end */
     } else if (status == LUA_OK) {
         job_done(proc);
-    } else if (status != LUA_YIELD) {
+    } else if (status != LUA_YIELD || eng_load_overran(proc)) {
         job_failed(proc);
     }
     if (crowded != NULL && !proc->killed) {
@@ -287,7 +292,9 @@ static void step(struct engine *engine) {
     int results = 0;
     engine->running = proc;
     engine->slice.who = proc->handler->name;
+    uint64_t begin = uv_hrtime();
     int status = eng_slice_run(&engine->slice, proc->co, args, &results);
+    proc->ran_ns += uv_hrtime() - begin;
     engine->running = NULL;
     if (status == LUA_YIELD) {
         lua_pop(proc->co, results);

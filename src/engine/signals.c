@@ -72,7 +72,7 @@ static struct eng_proc *spawn_lasting(lua_State *L, struct eng_proc *parent) {
     struct eng_handler *handler = eng_handler_find(engine, name);
     struct err err;
     int n = lua_gettop(L);
-    if (handler == NULL || (handler->value_ref == LUA_NOREF && handler->proc == NULL)) {
+    if (handler == NULL || (handler->version == NULL && handler->proc == NULL)) {
         luaL_error(L, "erl.spawn: %s %s", lua_pushlstring(L, (const char *)name.data, name.len),
                    handler == NULL ? "is no handler" : "did not load");
     }

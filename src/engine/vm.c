@@ -43,13 +43,9 @@ struct eng_handler *eng_handler_of(lua_State *L) {
 
 /* Modules for `require` lie in subfolders of the script's folder. [-0, +0, m] */
 static void set_path(lua_State *L, const char *script) {
-    const char *slash = strrchr(script, '/');
+    struct span name = eng_path_folder(script);
     lua_getglobal(L, LUA_LOADLIBNAME);
-    if (slash == NULL) {
-        lua_pushliteral(L, ".");
-    } else {
-        lua_pushlstring(L, script, (size_t)(slash - script));
-    }
+    lua_pushlstring(L, (const char *)name.data, name.len);
     const char *folder = lua_tostring(L, -1);
     lua_getfield(L, -2, "path"); /* package, folder, path */
     lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder, folder, lua_tostring(L, -1));
@@ -92,7 +88,9 @@ static int open_state(lua_State *L) {
     open_erl(L, handler);
     eng_coroutines_open(L);
     eng_os_exit_open(L);
-    set_path(L, handler->path);
+    if (handler->path != NULL) {
+        set_path(L, handler->path);
+    }
     return 0;
 }
 

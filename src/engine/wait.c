@@ -158,7 +158,19 @@ static int wait_on(lua_State *L, struct eng_proc *proc) {
     return eng_wait(L, proc, ENG_WAIT_MAIL, left, (lua_KContext)proc, woken);
 }
 
+/* run() takes a new version where it waits. What runs is the old function still; what it calls by
+ * `self` is new. [-0, +2, e] */
+static int upgrade(lua_State *L, struct eng_proc *proc) {
+    lua_pushcfunction(L, eng_run_upgrade);
+    lua_pushlightuserdata(L, proc);
+    lua_callk(L, 1, 0, (lua_KContext)proc, woken);
+    return woken(L, LUA_OK, (lua_KContext)proc);
+}
+
 static int look(lua_State *L, struct eng_proc *proc) {
+    if (proc->job == ENG_RUN && eng_version_is_old(proc)) {
+        return upgrade(L, proc);
+    }
     struct eng_mail *mail = next(L, proc);
     while (mail != NULL && proc->suspended && mail->caller.kind != ENG_SYSTEM) {
         mail = mail->next;

@@ -1,0 +1,231 @@
+/* Loading a handler's script as a new version: compile it, let it run apart, check what it
+ * returned, and only then let it take the old one's place. Any failure leaves the old one where it
+ * is. */
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "engine/private.h"
+
+/* What a script's top level may take of the processor: it says what the handler is, no more. */
+enum { LOAD_MS = 5000 };
+
+/* {==== Those who wait for the outcome ==================================================== */
+
+/* A request that is answered when the load is done. */
+struct eng_asker {
+    struct eng_asker *next;
+    struct eng_caller caller;
+    uint8_t bytes[];
+};
+
+static void note_asker(struct eng_handler *handler, const struct eng_caller *caller) {
+    struct eng_asker *asker = malloc(sizeof *asker + caller->pid.len + caller->tag.len);
+    if (asker == NULL) {
+        return; /* his call ends by its time limit */
+    }
+    uint8_t *at = asker->bytes;
+    asker->caller = *caller;
+    asker->caller.pid = span_keep(&at, caller->pid);
+    asker->caller.tag = span_keep(&at, caller->tag);
+    LL_APPEND(handler->askers, asker);
+}
+
+/* {ok, Version} or {error, Reason} to each. */
+static void answer_askers(struct eng_handler *handler, struct span reason) {
+    struct engine *engine = handler->engine;
+    struct buf value = {0};
+    bool ok =
+        ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str(reason.len ? "error" : "ok"));
+    ok = ok && (reason.len > 0 ? buf_append(&value, reason.data, reason.len)
+                               : ext_put_int(&value, (int32_t)handler->version->number));
+    while (handler->askers != NULL) {
+        struct eng_asker *asker = handler->askers;
+        LL_DELETE(handler->askers, asker);
+        if (ok) {
+            eng_reply_term(engine, engine->net_kernel, &asker->caller, buf_span(&value));
+        }
+        free(asker);
+    }
+    buf_finish(&value);
+}
+
+/* }==== */
+
+/* {==== The outcome ======================================================================= */
+
+/* Processes that can swap now do it in their next turn, the others when they are done. */
+static void wake_processes(struct eng_handler *handler) {
+    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+        if (proc->job == ENG_RUN && proc->wait == ENG_WAIT_MAIL) {
+            eng_sched_wake(proc);
+        } else {
+            eng_sched_touch(proc);
+        }
+    }
+}
+
+static void go_live(struct eng_handler *handler, struct eng_version *version) {
+    struct eng_version *old = handler->version;
+    eng_version_number(version);
+    handler->version = eng_version_take(version);
+    handler->failure.len = 0;
+    if (old != NULL) {
+        log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "version %u is live",
+                 version->number);
+    }
+    wake_processes(handler);
+    if (handler->proc == NULL && !eng_handler_start(handler)) {
+        log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
+                 "no memory for a process: it stays down");
+    }
+    answer_askers(handler, (struct span){0});
+    eng_version_drop(old);
+}
+
+/* The old version goes on, if there is one. */
+static void load_failed(struct eng_handler *handler, struct span reason) {
+    if (handler->version != NULL) {
+        log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
+                 "the new script does not load: version %u goes on", handler->version->number);
+    } else {
+        eng_handler_fail(handler, reason);
+    }
+    answer_askers(handler, reason);
+    if (handler->version == NULL && handler->path == NULL) {
+        eng_handler_unload(handler); /* nothing of it has ever been there */
+    }
+}
+
+void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader,
+                    struct span reason) {
+    if (handler->loader != loader) {
+        return; /* a newer load has taken its place */
+    }
+    struct eng_version *version = handler->tried;
+    handler->loader = NULL;
+    if (handler->engine->stopping || handler->leaving) {
+        return;
+    }
+    if (version->value_ref != LUA_NOREF) {
+        go_live(handler, version);
+    } else {
+        load_failed(handler, reason);
+    }
+}
+
+/* }==== */
+
+/* {==== The load ========================================================================== */
+
+static void end_loader(struct eng_handler *handler) {
+    struct eng_proc *loader = handler->loader;
+    struct buf shutdown = {0};
+    handler->loader = NULL;
+    if (loader != NULL) {
+        eng_reason_atom(&shutdown, "shutdown");
+        eng_exit(loader, buf_span(&shutdown));
+        buf_finish(&shutdown);
+    }
+}
+
+bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct err *err) {
+    static const struct eng_start start = {.purpose = ENG_LOAD};
+    struct eng_version *version = eng_version_create(handler, text);
+    if (version == NULL) {
+        return err_set(err, "no memory for a script");
+    }
+    end_loader(handler);
+    eng_version_drop(handler->tried);
+    handler->tried = version;
+    if (!eng_version_compile(version, err)) {
+        return false;
+    }
+    handler->loader = eng_proc_create(handler->engine, handler, &start);
+    if (handler->loader == NULL) {
+        return err_set(err, "no memory for a process");
+    }
+    eng_version_use(handler->loader, version);
+    eng_sched_touch(handler->loader);
+    return true;
+}
+
+void eng_load(struct eng_handler *handler, const struct span *text,
+              const struct eng_caller *caller) {
+    struct err err;
+    struct buf reason = {0};
+    if (caller != NULL) {
+        note_asker(handler, caller);
+    }
+    if (!eng_load_begin(handler, text, &err)) {
+        log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name, "%s", err.text);
+        eng_reason_lua_error(&reason, err.text);
+        load_failed(handler, buf_span(&reason));
+        buf_finish(&reason);
+    }
+}
+
+void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
+    const struct eng_version *version = handler->version;
+    if (version == NULL || !version->is_text) {
+        eng_load(handler, NULL, caller);
+        return;
+    }
+    struct span text = buf_span(&version->source);
+    eng_load(handler, &text, caller);
+}
+
+void eng_unload(struct eng_handler *handler) {
+    const struct eng_version *version = handler->version;
+    if (handler->path != NULL && version != NULL && version->is_text) {
+        eng_load(handler, NULL, NULL); /* the file's comes back */
+    } else {
+        eng_handler_unload(handler);
+    }
+}
+
+/* Pushes where the process is: the innermost function that has a line. [-0, +1, m] */
+static void push_where(lua_State *L, lua_State *co) {
+    lua_Debug frame;
+    for (int level = 0; lua_getstack(co, level, &frame) != 0; level++) {
+        lua_getinfo(co, "Sl", &frame);
+        if (frame.currentline > 0) {
+            lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+            return;
+        }
+    }
+    lua_pushliteral(L, "");
+}
+
+/* Runs protected. Expects the loader's coroutine as a light userdata. [-1, +0, e] */
+static int overrun(lua_State *L) {
+    push_where(L, lua_touserdata(L, 1));
+    return luaL_error(L, "%sthe script's top level has run for %d s without an end",
+                      lua_tostring(L, -1), LOAD_MS / 1000);
+}
+
+bool eng_load_overran(struct eng_proc *proc) {
+    lua_State *L = proc->handler->L;
+    if (proc->start->purpose != ENG_LOAD || proc->ran_ns < (uint64_t)LOAD_MS * 1000000 ||
+        !lua_checkstack(proc->co, 1)) {
+        return false;
+    }
+    lua_pushcfunction(L, overrun);
+    lua_pushlightuserdata(L, proc->co);
+    lua_pcall(L, 1, 0, 0);
+    lua_xmove(L, proc->co, 1);
+    return true;
+}
+
+void eng_load_forget(struct eng_handler *handler) {
+    handler->loader = NULL;
+    eng_version_drop(handler->tried);
+    eng_version_drop(handler->version);
+    handler->tried = handler->version = NULL;
+    while (handler->askers != NULL) {
+        struct eng_asker *asker = handler->askers;
+        LL_DELETE(handler->askers, asker);
+        free(asker);
+    }
+}
+
+/* }==== */
