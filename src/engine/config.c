@@ -14,7 +14,7 @@
 enum { DEFAULT_MAX_FRAME = 256 << 20, MAX_PATH = 4096 };
 
 void eng_config_init(struct eng_config *config) {
-    *config = (struct eng_config){.max_frame = DEFAULT_MAX_FRAME};
+    *config = (struct eng_config){.watch = true, .max_frame = DEFAULT_MAX_FRAME};
 }
 
 void eng_config_finish(struct eng_config *config) {
@@ -22,7 +22,11 @@ void eng_config_finish(struct eng_config *config) {
         free(config->scripts[i].name);
         free(config->scripts[i].path);
     }
+    for (size_t i = 0; i < config->folder_count; i++) {
+        free(config->folders[i]);
+    }
     free(config->scripts);
+    free(config->folders);
     eng_config_init(config);
 }
 
@@ -108,14 +112,29 @@ static bool add_file(struct eng_config *config, const char *path, bool found, st
     return add_script(config, name, path, found, err);
 }
 
-static bool is_handler_file(const char *name) {
-    return ends_with_lua(name) && name[0] != '_' && name[0] != '.' &&
-           strcmp(name, "lunode.lua") != 0;
+bool eng_config_is_lua(const char *name) {
+    return ends_with_lua(name) && name[0] != '.';
+}
+
+bool eng_config_is_script(const char *name) {
+    return eng_config_is_lua(name) && name[0] != '_' && strcmp(name, "lunode.lua") != 0;
 }
 
 static bool join(char *out, const char *folder, const char *name, struct err *err) {
     int len = snprintf(out, MAX_PATH, "%s/%s", folder, name);
     return (len > 0 && len < MAX_PATH) || err_set(err, "%s: the path is too long", folder);
+}
+
+static bool note_folder(struct eng_config *config, const char *folder) {
+    char *copy = strdup(folder);
+    char **folders = realloc(config->folders, (config->folder_count + 1) * sizeof *config->folders);
+    config->folders = folders == NULL ? config->folders : folders;
+    if (copy == NULL || folders == NULL) {
+        free(copy);
+        return false;
+    }
+    folders[config->folder_count++] = copy;
+    return true;
 }
 
 static bool add_folder(struct eng_config *config, const char *folder, struct err *err) {
@@ -127,9 +146,9 @@ static bool add_folder(struct eng_config *config, const char *folder, struct err
         uv_fs_req_cleanup(&request);
         return err_set(err, "%s: %s", folder, uv_strerror(count));
     }
-    bool ok = true;
+    bool ok = note_folder(config, folder) || err_set(err, "no memory for the folder %s", folder);
     while (ok && uv_fs_scandir_next(&request, &entry) != UV_EOF) {
-        if (is_handler_file(entry.name) && entry.type != UV_DIRENT_DIR) {
+        if (eng_config_is_script(entry.name) && entry.type != UV_DIRENT_DIR) {
             ok = join(path, folder, entry.name, err) && add_file(config, path, true, err);
         }
     }
@@ -310,7 +329,14 @@ static int read_config(lua_State *L) {
     if (!lua_istable(L, -1)) {
         return luaL_error(L, "a configuration returns a table, not %s", luaL_typename(L, -1));
     }
-    check_keys(L, "", " handlers max_frame ");
+    check_keys(L, "", " handlers max_frame watch ");
+    if (lua_getfield(L, -1, "watch") != LUA_TNIL) {
+        if (!lua_isboolean(L, -1)) {
+            return luaL_error(L, "watch: true or false expected, got %s", luaL_typename(L, -1));
+        }
+        reading->config->watch = lua_toboolean(L, -1);
+    }
+    lua_pop(L, 1);
     if (lua_getfield(L, -1, "max_frame") != LUA_TNIL) {
         reading->config->max_frame = read_size(L, "max_frame");
     }

@@ -22,6 +22,9 @@ enum { ENG_MAX_MAILBOX = 1000000 };
 struct eng_config {
     struct eng_script *scripts;
     size_t count;
+    char **folders; /* those that were named: each script in them is a handler */
+    size_t folder_count;
+    bool watch;       /* the scripts: what is saved is loaded */
     size_t max_frame; /* bytes */
 };
 
@@ -30,6 +33,10 @@ void eng_config_finish(struct eng_config *config);
 
 /* Whether a name is the node's own, so that no handler or process can have it. */
 bool eng_config_is_reserved(struct span name);
+
+/* Whether a file of that name is a script, and whether it is a handler when it lies in a folder. */
+bool eng_config_is_lua(const char *name);
+bool eng_config_is_script(const char *name);
 
 /* Adds a script, or the scripts of a folder with its `lunode.lua` if there is one. */
 bool eng_config_add_path(struct eng_config *config, const char *path, struct err *err);

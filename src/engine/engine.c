@@ -48,6 +48,7 @@ void eng_destroy(struct engine *engine) {
     }
     engine->node = NULL;
     engine->stopping = true;
+    eng_files_stop(engine);
     while (engine->handlers != NULL) {
         struct eng_handler *handler = engine->handlers;
         engine->handlers = handler->next;
@@ -89,26 +90,39 @@ static void append(struct engine *engine, struct eng_handler *handler) {
     *at = handler;
 }
 
-/* Compiles one script. Only one that was named by itself stops the start. */
-static bool add_script(struct engine *engine, const struct eng_script *script, struct err *err) {
+struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_script *script,
+                                    struct err *err) {
     struct eng_handler *handler = eng_handler_create(engine, script, err);
+    if (handler == NULL) {
+        return NULL;
+    }
+    append(engine, handler);
+    if (!eng_handler_start(handler)) {
+        err_set(err, "no memory for a process");
+        return NULL;
+    }
+    return handler;
+}
+
+/* Only a script that was named by itself stops the start. */
+static bool add_script(struct engine *engine, const struct eng_script *script, struct err *err) {
+    struct eng_handler *handler = eng_handler_add(engine, script, err);
     if (handler == NULL) {
         return false;
     }
-    append(engine, handler);
-    if (eng_load_begin(handler, NULL, err)) {
-        return eng_handler_start(handler) || err_set(err, "no memory for a process");
-    }
-    eng_reason_lua_error(&handler->failure, err->text);
     if (script->found_in_folder) {
-        log_line(engine->log, LOG_LEVEL_ERROR, handler->name, "%s", err->text);
+        eng_load(handler, NULL, NULL);
+        return true;
     }
-    return script->found_in_folder;
+    return eng_load_begin(handler, NULL, err);
 }
 
 bool eng_add(struct engine *engine, const struct eng_config *config, struct err *err) {
     if (!eng_services_start(engine)) {
         return err_set(err, "no memory for a process");
+    }
+    if (config->watch && !eng_files_start(engine, config, err)) {
+        return false;
     }
     for (size_t i = 0; i < config->count; i++) {
         if (!add_script(engine, &config->scripts[i], err)) {

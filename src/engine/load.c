@@ -106,6 +106,7 @@ void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader,
     if (handler->engine->stopping || handler->leaving) {
         return;
     }
+    eng_files_of(version);
     if (version->value_ref != LUA_NOREF) {
         go_live(handler, version);
     } else {

@@ -543,6 +543,10 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
                                        struct err *err);
 void eng_handler_destroy(struct eng_handler *handler);
 
+/* Makes one with its registered process, which waits for a version. NULL: no memory. */
+struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_script *script,
+                                    struct err *err);
+
 /* Starts its registered process, which boots when there is a version. */
 bool eng_handler_start(struct eng_handler *handler);
 
@@ -761,6 +765,19 @@ void eng_services_stop(struct engine *engine);
 
 /* }==== */
 
+/* {==== files.c: the scripts' folders ====================================================== */
+
+struct eng_files;
+
+/* Watches the folders of the scripts, and those named in the configuration for new ones. */
+bool eng_files_start(struct engine *engine, const struct eng_config *config, struct err *err);
+void eng_files_stop(struct engine *engine);
+
+/* Watches the folders of a version's modules too. */
+void eng_files_of(struct eng_version *version);
+
+/* }==== */
+
 /* {==== engine.c ========================================================================== */
 
 struct engine {
@@ -771,6 +788,7 @@ struct engine {
     struct dist_node *node;
     struct term_atoms *atoms;
     struct eng_slice slice;
+    struct eng_files *files; /* NULL: nothing is watched */
     struct eng_handler *handlers;
     size_t handler_count;
     struct eng_handler *only;  /* the one handler the node was started with */

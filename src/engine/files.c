@@ -1,0 +1,472 @@
+/* Watching the scripts' folders: what is saved is loaded, what is new is started, what is gone is
+ * unloaded. Folders are watched, not files, since editors write a new file and rename it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#include "base/file.h"
+#include "engine/private.h"
+
+enum {
+    SETTLE_MS = 15, /* after a change: more may follow */
+    GONE_MS = 400,  /* a file that is away, or empty, for so long is meant to be */
+    LOST_MS = 2000, /* how often a folder that has gone is looked for */
+    MAX_PATH = 4096,
+};
+
+/* A folder, watched under the name that paths in it begin with. */
+struct eng_folder {
+    struct eng_folder *next;
+    struct eng_files *files;
+    uv_fs_event_t event;
+    bool watched;
+    ino_t inode;
+    bool of_handlers; /* each script in it is a handler */
+    char path[];
+};
+
+/* A file that something has happened to, and is to be looked at. */
+struct eng_touched {
+    struct eng_touched *next;
+    uint64_t since; /* ms of the loop's clock */
+    char path[];
+};
+
+struct eng_files {
+    struct engine *engine;
+    struct eng_folder *folders;
+    struct eng_touched *touched;
+    uv_timer_t timer;
+    bool all; /* anything may have changed */
+};
+
+/* {==== What has happened ================================================================= */
+
+static void look_after(struct eng_files *files, uint64_t ms);
+
+static void touch(struct eng_files *files, const char *path) {
+    struct eng_touched *touched = files->touched;
+    while (touched != NULL && strcmp(touched->path, path) != 0) {
+        touched = touched->next;
+    }
+    size_t size = strlen(path) + 1;
+    if (touched == NULL) {
+        touched = malloc(sizeof *touched + size);
+        if (touched == NULL) {
+            return;
+        }
+        memcpy(touched->path, path, size);
+        LL_PREPEND(files->touched, touched);
+    }
+    touched->since = uv_now(files->engine->loop);
+}
+
+/* Editors leave many files about: only scripts count, and folders and links, which may lead to
+ * some. */
+static bool may_lead_to_scripts(const char *path) {
+    struct stat file;
+    return lstat(path, &file) == 0 && (S_ISDIR(file.st_mode) || S_ISLNK(file.st_mode));
+}
+
+/* What happens to the folder itself comes under its own name. */
+static bool is_itself(const struct eng_folder *folder, const char *name) {
+    const char *slash = strrchr(folder->path, '/');
+    return strcmp(name, slash == NULL ? folder->path : slash + 1) == 0;
+}
+
+static void on_event(uv_fs_event_t *event, const char *name, int events, int status) {
+    struct eng_folder *folder = event->data;
+    struct eng_files *files = folder->files;
+    char path[MAX_PATH];
+    (void)events;
+    if (status < 0 || name == NULL || is_itself(folder, name)) {
+        files->all = true;
+    } else if (name[0] == '.' && name[1] != '.') {
+        return;
+    } else if (snprintf(path, sizeof path, "%s/%s", folder->path, name) >= MAX_PATH) {
+        return;
+    } else if (eng_config_is_lua(name)) {
+        touch(files, path);
+    } else if (may_lead_to_scripts(path)) {
+        files->all = true;
+    } else {
+        return;
+    }
+    look_after(files, SETTLE_MS);
+}
+
+/* }==== */
+
+/* {==== Folders =========================================================================== */
+
+static bool start(struct eng_folder *folder) {
+    struct stat file;
+    bool there = stat(folder->path, &file) == 0;
+    if (there && folder->watched && folder->inode == file.st_ino) {
+        return true;
+    }
+    if (folder->watched) {
+        uv_fs_event_stop(&folder->event);
+    }
+    folder->watched = there && uv_fs_event_start(&folder->event, on_event, folder->path, 0) == 0;
+    folder->inode = there ? file.st_ino : 0;
+    return folder->watched;
+}
+
+static struct eng_folder *find_folder(struct eng_files *files, struct span path) {
+    struct eng_folder *folder = files->folders;
+    while (folder != NULL && !span_equal(span_str(folder->path), path)) {
+        folder = folder->next;
+    }
+    return folder;
+}
+
+/* Watches the folder, once. */
+static struct eng_folder *add_folder(struct eng_files *files, struct span path) {
+    struct eng_folder *folder = find_folder(files, path);
+    if (folder != NULL) {
+        return folder;
+    }
+    folder = calloc(1, sizeof *folder + path.len + 1);
+    if (folder == NULL || uv_fs_event_init(files->engine->loop, &folder->event) != 0) {
+        free(folder);
+        return NULL;
+    }
+    memcpy(folder->path, path.data, path.len);
+    folder->files = files;
+    folder->event.data = folder;
+    LL_PREPEND(files->folders, folder);
+    start(folder);
+    return folder;
+}
+
+/* Runs protected. Expects the files and the table of what `require` looked for. [-2, +0, m] */
+static int add_module_folders(lua_State *L) {
+    struct eng_files *files = lua_touserdata(L, 1);
+    lua_pushnil(L);
+    while (lua_next(L, 2) != 0) {
+        lua_pop(L, 1);
+        add_folder(files, eng_path_folder(lua_tostring(L, -1)));
+    }
+    return 0;
+}
+
+void eng_files_of(struct eng_version *version) {
+    struct eng_handler *handler = version->handler;
+    struct eng_files *files = handler->engine->files;
+    lua_State *L = handler->L;
+    if (files == NULL || version->files_ref == LUA_NOREF) {
+        return;
+    }
+    add_folder(files, eng_path_folder(handler->path));
+    lua_pushcfunction(L, add_module_folders);
+    lua_pushlightuserdata(L, files);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, version->files_ref);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
+        lua_pop(L, 1);
+    }
+}
+
+/* }==== */
+
+/* {==== What a change means =============================================================== */
+
+enum change { SAME, CHANGED, GONE, UNSURE };
+
+/* Whether the file has other bytes than those that were loaded. */
+static enum change compare(const char *path, struct span loaded) {
+    struct buf now = {0};
+    struct err err;
+    enum change change = GONE;
+    if (file_read(path, &now, &err)) {
+        change = span_equal(buf_span(&now), loaded) ? SAME : now.len == 0 ? UNSURE : CHANGED;
+    }
+    buf_finish(&now);
+    return change;
+}
+
+/* What became of a handler's own file. */
+static enum change own_change(const struct eng_handler *handler) {
+    const struct eng_version *tried = handler->tried;
+    return compare(handler->path, tried == NULL ? (struct span){0} : buf_span(&tried->source));
+}
+
+/* What became of a module of the version, or of one that it has looked for in vain: a module that
+ * has gone is kept. [-0, +0, m] */
+static enum change module_change(lua_State *L, int files_ref, const char *path) {
+    size_t len;
+    enum change change = SAME;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, files_ref);
+    lua_pushstring(L, path);
+    lua_rawget(L, -2);
+    const char *text = lua_tolstring(L, -1, &len);
+    if (text != NULL) {
+        change = compare(path, span_of(text, len));
+    } else if (lua_isboolean(L, -1)) {
+        change = compare(path, (struct span){0});
+        change = change == SAME ? UNSURE : change; /* there is one, with nothing in it yet */
+    }
+    lua_pop(L, 2);
+    return change == GONE ? SAME : change;
+}
+
+struct module_question {
+    int files_ref;
+    const char *path; /* NULL: any */
+    enum change change;
+};
+
+/* Runs protected. Expects the question as a light userdata. [-1, +0, m] */
+static int ask_modules(lua_State *L) {
+    struct module_question *question = lua_touserdata(L, 1);
+    if (question->path != NULL) {
+        question->change = module_change(L, question->files_ref, question->path);
+        return 0;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, question->files_ref);
+    lua_pushnil(L);
+    while (question->change == SAME && lua_next(L, 2) != 0) {
+        lua_pop(L, 1);
+        question->change = module_change(L, question->files_ref, lua_tostring(L, -1));
+    }
+    return 0;
+}
+
+/* Of one module, or of any. */
+static enum change modules_change(const struct eng_handler *handler, const char *path) {
+    struct module_question question = {LUA_NOREF, path, SAME};
+    lua_State *L = handler->L;
+    if (handler->tried == NULL || handler->tried->files_ref == LUA_NOREF) {
+        return SAME;
+    }
+    question.files_ref = handler->tried->files_ref;
+    lua_pushcfunction(L, ask_modules);
+    lua_pushlightuserdata(L, &question);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+        lua_pop(L, 1);
+    }
+    return question.change;
+}
+
+static bool is_replaced(const struct eng_handler *handler) {
+    return handler->version != NULL && handler->version->is_text;
+}
+
+/* The file of a handler has gone: one that was found in a folder goes with it. */
+static void remove_handler(struct eng_handler *handler) {
+    if (is_replaced(handler)) {
+        return;
+    }
+    if (!handler->found_in_folder) {
+        log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
+                 "%s has gone: what was loaded goes on", handler->path);
+        return;
+    }
+    log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "%s has gone: unloaded",
+             handler->path);
+    eng_handler_unload(handler);
+}
+
+/* True when it is done; false when it has to be looked at again. */
+static bool module_changed(struct eng_handler *handler, const char *path, bool settled) {
+    enum change change = modules_change(handler, path);
+    if (change == CHANGED || (change == UNSURE && settled)) {
+        eng_load(handler, NULL, NULL);
+    }
+    return change != UNSURE || settled;
+}
+
+/* Likewise. */
+static bool own_file_changed(struct eng_handler *handler, bool settled) {
+    enum change change = own_change(handler);
+    if ((change == GONE || change == UNSURE) && !settled) {
+        return false;
+    }
+    if (change == GONE) {
+        remove_handler(handler);
+    } else if (change != SAME && !is_replaced(handler)) {
+        eng_load(handler, NULL, NULL);
+    }
+    return true;
+}
+
+/* A script that is no handler yet, in a folder of handlers. */
+static void add_handler(struct eng_files *files, const char *path) {
+    struct engine *engine = files->engine;
+    struct eng_folder *folder = find_folder(files, eng_path_folder(path));
+    struct eng_config found;
+    struct stat file;
+    struct err err;
+    if (folder == NULL || !folder->of_handlers || stat(path, &file) != 0 ||
+        !S_ISREG(file.st_mode) || !eng_config_is_script(strrchr(path, '/') + 1)) {
+        return;
+    }
+    eng_config_init(&found);
+    if (!eng_config_add_path(&found, path, &err)) {
+        log_line(engine->log, LOG_LEVEL_ERROR, "lunode", "%s", err.text);
+    } else if (eng_handler_find(engine, span_str(found.scripts[0].name)) != NULL) {
+        log_line(engine->log, LOG_LEVEL_ERROR, "lunode", "%s: there is a handler of that name",
+                 path);
+    } else {
+        found.scripts[0].found_in_folder = true;
+        struct eng_handler *handler = eng_handler_add(engine, &found.scripts[0], &err);
+        if (handler != NULL) {
+            eng_load(handler, NULL, NULL);
+        }
+    }
+    eng_config_finish(&found);
+}
+
+/* "./counter.lua" is "counter.lua". */
+static const char *plain(const char *path) {
+    return strncmp(path, "./", 2) == 0 ? path + 2 : path;
+}
+
+/* True when nothing more is to be done about the file. */
+static bool look_at(struct eng_files *files, const struct eng_touched *touched) {
+    bool settled = uv_now(files->engine->loop) - touched->since >= GONE_MS;
+    bool known = false;
+    bool done = true;
+    struct eng_handler *handler;
+    struct eng_handler *next;
+    LL_FOREACH_SAFE(files->engine->handlers, handler, next) {
+        if (handler->leaving || handler->path == NULL) {
+            continue;
+        }
+        if (strcmp(plain(handler->path), plain(touched->path)) == 0) {
+            known = true;
+            done = own_file_changed(handler, settled) && done;
+        } else {
+            done = module_changed(handler, touched->path, settled) && done;
+        }
+    }
+    if (!known) {
+        add_handler(files, touched->path);
+    }
+    return done;
+}
+
+/* }==== */
+
+/* {==== Looking =========================================================================== */
+
+static void touch_scripts_in(struct eng_files *files, const char *folder) {
+    uv_fs_t request;
+    uv_dirent_t entry;
+    char path[MAX_PATH];
+    int count = uv_fs_scandir(NULL, &request, folder, 0, NULL);
+    while (count >= 0 && uv_fs_scandir_next(&request, &entry) != UV_EOF) {
+        if (eng_config_is_script(entry.name) &&
+            snprintf(path, sizeof path, "%s/%s", folder, entry.name) < MAX_PATH) {
+            touch(files, path);
+        }
+    }
+    uv_fs_req_cleanup(&request);
+}
+
+/* A folder or a link has changed: each handler, and each folder, is looked at. True when all the
+ * folders are there. */
+static bool look_at_all(struct eng_files *files) {
+    bool there = true;
+    for (struct eng_folder *folder = files->folders; folder != NULL; folder = folder->next) {
+        there = start(folder) && there;
+        if (folder->of_handlers) {
+            touch_scripts_in(files, folder->path);
+        }
+    }
+    struct eng_handler *handler;
+    LL_FOREACH(files->engine->handlers, handler) {
+        if (handler->path != NULL && !handler->leaving) {
+            touch(files, handler->path);
+            module_changed(handler, NULL, true);
+        }
+    }
+    return there;
+}
+
+static void on_timer(uv_timer_t *timer) {
+    struct eng_files *files = timer->data;
+    if (files->engine->stopping) {
+        return;
+    }
+    bool lost = files->all && !look_at_all(files);
+    bool waiting = false;
+    struct eng_touched *touched;
+    struct eng_touched *next;
+    files->all = lost;
+    LL_FOREACH_SAFE(files->touched, touched, next) {
+        if (look_at(files, touched)) {
+            LL_DELETE(files->touched, touched);
+            free(touched);
+        } else {
+            waiting = true;
+        }
+    }
+    if (waiting || lost) {
+        look_after(files, waiting ? GONE_MS : LOST_MS);
+    }
+}
+
+/* The first of many changes begins the wait, or a file that is written all the time would never be
+ * loaded. */
+static void look_after(struct eng_files *files, uint64_t ms) {
+    if (!uv_is_active((uv_handle_t *)&files->timer) || uv_timer_get_due_in(&files->timer) > ms) {
+        uv_timer_start(&files->timer, on_timer, ms, 0);
+    }
+}
+
+/* }==== */
+
+/* {==== Beginning and end ================================================================= */
+
+bool eng_files_start(struct engine *engine, const struct eng_config *config, struct err *err) {
+    struct eng_files *files = calloc(1, sizeof *files);
+    if (files == NULL) {
+        return err_set(err, "no memory to watch the scripts");
+    }
+    engine->files = files;
+    files->engine = engine;
+    uv_timer_init(engine->loop, &files->timer);
+    files->timer.data = files;
+    for (size_t i = 0; i < config->folder_count; i++) {
+        struct eng_folder *folder = add_folder(files, span_str(config->folders[i]));
+        if (folder != NULL) {
+            folder->of_handlers = true;
+        }
+    }
+    for (size_t i = 0; i < config->count; i++) {
+        add_folder(files, eng_path_folder(config->scripts[i].path));
+    }
+    return true;
+}
+
+static void free_folder(uv_handle_t *handle) {
+    free(handle->data);
+}
+
+static void free_files(uv_handle_t *handle) {
+    free(handle->data);
+}
+
+void eng_files_stop(struct engine *engine) {
+    struct eng_files *files = engine->files;
+    if (files == NULL) {
+        return;
+    }
+    engine->files = NULL;
+    while (files->touched != NULL) {
+        struct eng_touched *touched = files->touched;
+        LL_DELETE(files->touched, touched);
+        free(touched);
+    }
+    while (files->folders != NULL) {
+        struct eng_folder *folder = files->folders;
+        LL_DELETE(files->folders, folder);
+        uv_close((uv_handle_t *)&folder->event, free_folder);
+    }
+    uv_close((uv_handle_t *)&files->timer, free_files);
+}
+
+/* }==== */
