@@ -16,7 +16,10 @@ defmodule Show do
   end
 end
 
-binding = [handlers: Path.join(__DIR__, "handlers")]
+# A copy, since it is going to be edited.
+handlers = Path.join(System.tmp_dir!(), "lunode_quickstart_#{System.pid()}")
+File.cp_r!(Path.join(__DIR__, "handlers"), handlers)
+binding = [handlers: handlers]
 
 Show.say("""
 1. A node starts: an operating-system process of its own that runs the Lua scripts of a folder.
@@ -34,7 +37,7 @@ binding =
   )
 
 Show.say("""
-2. A call. #{Path.relative_to_cwd(binding[:handlers])}/counter.lua is the handler :counter;
+2. A call. examples/quickstart/handlers/counter.lua is the handler :counter;
    {:add, 5} runs its function `add` with 5. It keeps its state in `self`.\
 """)
 
@@ -92,6 +95,32 @@ binding =
 Enum.find(1..100, fn _ -> Process.sleep(50) && Lunode.node(MyLua) end)
 binding = Show.run("Lunode.call(MyLua, :counter, {:add, 1})", binding)
 
-Show.say("7. The end: with its supervisor the node stops, and its process is gone.")
+Show.say("""
+7. Behaviour is changed while it runs: somebody asks all the time, the script is saved with another
+   division, and the answers change. No call is lost, and the state in `self` stays.\
+""")
+
+binding =
+  Show.run(
+    """
+    asking =
+      Task.async(fn ->
+        for _ <- 1..60 do
+          Process.sleep(5)
+          Lunode.call(MyLua, :counter, {:divide, 7, 2})
+        end
+      end)
+
+    script = Path.join(handlers, "counter.lua")
+    File.write!(script, String.replace(File.read!(script), "a / b", "a // b"))
+    asking |> Task.await() |> Enum.dedup()\
+    """,
+    binding
+  )
+
+binding = Show.run("Lunode.call(MyLua, :counter, :get)", binding)
+
+Show.say("8. The end: with its supervisor the node stops, and its process is gone.")
 
 Show.run("Supervisor.stop(supervisor)", binding)
+File.rm_rf!(handlers)
