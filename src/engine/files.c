@@ -153,19 +153,37 @@ static int add_module_folders(lua_State *L) {
     return 0;
 }
 
-void eng_files_of(struct eng_version *version) {
-    struct eng_handler *handler = version->handler;
-    struct eng_files *files = handler->engine->files;
-    lua_State *L = handler->L;
-    if (files == NULL || version->files_ref == LUA_NOREF) {
+/* Likewise. */
+static int touch_modules(lua_State *L) {
+    struct eng_files *files = lua_touserdata(L, 1);
+    lua_pushnil(L);
+    while (lua_next(L, 2) != 0) {
+        lua_pop(L, 1);
+        touch(files, lua_tostring(L, -1));
+    }
+    return 0;
+}
+
+/* Does it with what the version's `require` looked for. */
+static void with_modules(struct eng_files *files, const struct eng_version *version,
+                         lua_CFunction f) {
+    if (version == NULL || version->files_ref == LUA_NOREF) {
         return;
     }
-    add_folder(files, eng_path_folder(handler->path));
-    lua_pushcfunction(L, add_module_folders);
+    lua_State *L = version->handler->L;
+    lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, files);
     lua_rawgeti(L, LUA_REGISTRYINDEX, version->files_ref);
     if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
         lua_pop(L, 1);
+    }
+}
+
+void eng_files_of(struct eng_version *version) {
+    struct eng_files *files = version->handler->engine->files;
+    if (files != NULL && !version->is_text) {
+        add_folder(files, eng_path_folder(version->handler->path));
+        with_modules(files, version, add_module_folders);
     }
 }
 
@@ -214,40 +232,33 @@ static enum change module_change(lua_State *L, int files_ref, const char *path) 
 
 struct module_question {
     int files_ref;
-    const char *path; /* NULL: any */
+    const char *path;
     enum change change;
 };
 
 /* Runs protected. Expects the question as a light userdata. [-1, +0, m] */
-static int ask_modules(lua_State *L) {
+static int ask_module(lua_State *L) {
     struct module_question *question = lua_touserdata(L, 1);
-    if (question->path != NULL) {
-        question->change = module_change(L, question->files_ref, question->path);
-        return 0;
-    }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, question->files_ref);
-    lua_pushnil(L);
-    while (question->change == SAME && lua_next(L, 2) != 0) {
-        lua_pop(L, 1);
-        question->change = module_change(L, question->files_ref, lua_tostring(L, -1));
-    }
+    question->change = module_change(L, question->files_ref, question->path);
     return 0;
 }
 
-/* Of one module, or of any. */
-static enum change modules_change(const struct eng_handler *handler, const char *path) {
-    struct module_question question = {LUA_NOREF, path, SAME};
+/* True when it is done; false when it has to be looked at again. */
+static bool module_changed(struct eng_handler *handler, const char *path, bool settled) {
     lua_State *L = handler->L;
     if (handler->tried == NULL || handler->tried->files_ref == LUA_NOREF) {
-        return SAME;
+        return true;
     }
-    question.files_ref = handler->tried->files_ref;
-    lua_pushcfunction(L, ask_modules);
+    struct module_question question = {handler->tried->files_ref, path, SAME};
+    lua_pushcfunction(L, ask_module);
     lua_pushlightuserdata(L, &question);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
         lua_pop(L, 1);
     }
-    return question.change;
+    if (question.change == CHANGED || (question.change == UNSURE && settled)) {
+        eng_load(handler, NULL, NULL);
+    }
+    return question.change != UNSURE || settled;
 }
 
 static bool is_replaced(const struct eng_handler *handler) {
@@ -267,15 +278,6 @@ static void remove_handler(struct eng_handler *handler) {
     log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "%s has gone: unloaded",
              handler->path);
     eng_handler_unload(handler);
-}
-
-/* True when it is done; false when it has to be looked at again. */
-static bool module_changed(struct eng_handler *handler, const char *path, bool settled) {
-    enum change change = modules_change(handler, path);
-    if (change == CHANGED || (change == UNSURE && settled)) {
-        eng_load(handler, NULL, NULL);
-    }
-    return change != UNSURE || settled;
 }
 
 /* Likewise. */
@@ -380,7 +382,7 @@ static bool look_at_all(struct eng_files *files) {
     LL_FOREACH(files->engine->handlers, handler) {
         if (handler->path != NULL && !handler->leaving) {
             touch(files, handler->path);
-            module_changed(handler, NULL, true);
+            with_modules(files, handler->tried, touch_modules);
         }
     }
     return there;
