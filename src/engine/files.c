@@ -76,25 +76,31 @@ static bool is_itself(const struct eng_folder *folder, const char *name) {
     return strcmp(name, slash == NULL ? folder->path : slash + 1) == 0;
 }
 
+/* Notes what is to be looked at because of a change in a folder. False: nothing. Hidden files are
+ * the editors', but for `..data` and the like, by which whole folders are exchanged. */
+static bool note_change(struct eng_folder *folder, const char *name) {
+    char path[MAX_PATH];
+    if ((name[0] == '.' && name[1] != '.') ||
+        snprintf(path, sizeof path, "%s/%s", folder->path, name) >= MAX_PATH) {
+        return false;
+    }
+    if (eng_config_is_lua(name)) {
+        touch(folder->files, path);
+        return true;
+    }
+    bool leads = may_lead_to_scripts(path);
+    folder->files->all |= leads;
+    return leads;
+}
+
 static void on_event(uv_fs_event_t *event, const char *name, int events, int status) {
     struct eng_folder *folder = event->data;
-    struct eng_files *files = folder->files;
-    char path[MAX_PATH];
     (void)events;
-    if (status < 0 || name == NULL || is_itself(folder, name)) {
-        files->all = true;
-    } else if (name[0] == '.' && name[1] != '.') {
-        return;
-    } else if (snprintf(path, sizeof path, "%s/%s", folder->path, name) >= MAX_PATH) {
-        return;
-    } else if (eng_config_is_lua(name)) {
-        touch(files, path);
-    } else if (may_lead_to_scripts(path)) {
-        files->all = true;
-    } else {
-        return;
+    bool unknown = status < 0 || name == NULL || is_itself(folder, name);
+    folder->files->all |= unknown;
+    if (unknown || note_change(folder, name)) {
+        look_after(folder->files, SETTLE_MS);
     }
-    look_after(files, SETTLE_MS);
 }
 
 /* }==== */
