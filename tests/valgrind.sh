@@ -3,8 +3,8 @@
 # builds, and runs the C tests, the Lua tests and the Elixir tests. Slow: some twenty minutes. Ends
 # with the number of valgrind's complaints, and with status 1 if there was any or a test failed.
 #
-# Left out is the test that the cookie is gone from /proc/PID/environ: there stands the environment
-# that valgrind itself was started with. A node that a test kills is not searched for leaks.
+# Left out are the tests that the cookie is gone from /proc/PID/environ: there stands the
+# environment that valgrind itself was started with. A node that a test kills is not searched for leaks.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/packages.sh
