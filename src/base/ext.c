@@ -332,6 +332,24 @@ bool ext_put_int(struct buf *out, int32_t value) {
     return buf_append(out, bytes, 5);
 }
 
+bool ext_put_uint(struct buf *out, uint64_t value) {
+    uint8_t bytes[11] = {EXT_SMALL_BIG, 8, 0};
+    if (value <= INT32_MAX) {
+        return ext_put_int(out, (int32_t)value);
+    }
+    for (int i = 0; i < 8; i++, value >>= 8) {
+        bytes[3 + i] = (uint8_t)value;
+        bytes[1] = value > 0 ? (uint8_t)(i + 1) : bytes[1];
+    }
+    return buf_append(out, bytes, 3 + (size_t)bytes[1]);
+}
+
+bool ext_put_map(struct buf *out, uint32_t pairs) {
+    uint8_t bytes[5] = {EXT_MAP};
+    ext_set_u32(bytes + 1, pairs);
+    return buf_append(out, bytes, 5);
+}
+
 bool ext_put_binary(struct buf *out, struct span bytes) {
     uint8_t head[5] = {EXT_BINARY};
     if (bytes.len > UINT32_MAX || !buf_reserve(out, bytes.len + 5)) {

@@ -32,6 +32,7 @@ bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,
         return err_set(err, "no memory for the engine");
     }
     engine->loop = loop;
+    engine->begun_ns = uv_hrtime();
     engine->log = log;
     engine->events = *events;
     engine->user = user;
@@ -53,6 +54,10 @@ void eng_destroy(struct engine *engine) {
         struct eng_handler *handler = engine->handlers;
         engine->handlers = handler->next;
         eng_handler_destroy(handler);
+    }
+    if (engine->scratchpad != NULL) {
+        eng_handler_destroy(engine->scratchpad);
+        engine->scratchpad = NULL;
     }
     eng_services_stop(engine);
     eng_alarms_clear(engine);

@@ -37,12 +37,12 @@ static void answer_askers(struct eng_handler *handler, struct span reason) {
     bool ok =
         ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str(reason.len ? "error" : "ok"));
     ok = ok && (reason.len > 0 ? buf_append(&value, reason.data, reason.len)
-                               : ext_put_int(&value, (int32_t)handler->version->number));
+                               : ext_put_uint(&value, handler->version->number));
     while (handler->askers != NULL) {
         struct eng_asker *asker = handler->askers;
         LL_DELETE(handler->askers, asker);
         if (ok) {
-            eng_reply_term(engine, engine->net_kernel, &asker->caller, buf_span(&value));
+            eng_reply_term(engine, engine->control, &asker->caller, buf_span(&value));
         }
         free(asker);
     }
@@ -72,6 +72,9 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
     if (old != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "version %u is live",
                  version->number);
+        eng_event_numbers(handler, "reloaded", "version", version->number, "old", old->number);
+    } else {
+        eng_event_numbers(handler, "loaded", "version", version->number, NULL, 0);
     }
     wake_processes(handler);
     if (handler->proc == NULL && !eng_handler_start(handler)) {
@@ -84,6 +87,9 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
 
 /* The old version goes on, if there is one. */
 static void load_failed(struct eng_handler *handler, struct span reason) {
+    if (handler->last_error.len > 0) {
+        eng_event(handler, "reload_failed", buf_span(&handler->last_error));
+    }
     if (handler->version != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
                  "the new script does not load: version %u goes on", handler->version->number);

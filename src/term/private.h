@@ -141,10 +141,6 @@ struct span term_to_bits(lua_State *L, int idx, size_t *nbits);
 
 /* {==== inspect.c ========================================================================= */
 
-/* Writes the value at `idx` as Elixir would, as much as fits into `size` bytes, with a NUL.
- * [-0, +0, m] */
-size_t term_inspect(lua_State *L, int idx, char *buffer, size_t size);
-
 /* The metamethod __tostring of containers and bits. */
 int term_inspect_tostring(lua_State *L);
 

@@ -35,6 +35,9 @@ bool term_atom_intern(struct term_atoms *atoms, struct span name, uint32_t *numb
 /* The number of the atom `name`, or 0 when there is none. Makes none. */
 uint32_t term_atom_find(const struct term_atoms *atoms, struct span name);
 
+/* How many there are. */
+uint32_t term_atoms_count(const struct term_atoms *atoms);
+
 /* The name of atom `number`, empty when there is none. */
 struct span term_atom_name(const struct term_atoms *atoms, uint32_t number);
 
@@ -123,6 +126,10 @@ void term_map(lua_State *L);
 
 /* Replaces the `n` topmost values by a tuple of them. [-n, +1, m] */
 void term_tuple(lua_State *L, int n);
+
+/* Writes the value at `idx` as Elixir would, as much as fits into `size` bytes, with a NUL; gives
+ * its length. [-0, +0, m] */
+size_t term_inspect(lua_State *L, int idx, char *buffer, size_t size);
 
 /* }==== */
 
