@@ -15,7 +15,6 @@ struct eng_script {
     bool found_in_folder; /* not named by itself: a broken one does not stop the start */
     bool stop_on_failure; /* on_failure = "stop" */
     size_t max_mailbox;   /* messages that may wait for one of its processes */
-    struct span start;    /* the argument of init, an external term; may be empty */
 };
 
 enum { ENG_MAX_MAILBOX = 1000000 };

@@ -243,8 +243,7 @@ static bool serve_reload(const struct request *request) {
 /* What a load may say. */
 struct options {
     bool trusted;
-    size_t max_mailbox; /* 0: as it was */
-    struct span start;
+    struct eng_text *text;
 };
 
 /* The pairs of `limits`. */
@@ -262,7 +261,7 @@ static bool read_limits(struct span map, struct options *options, struct err *er
         if (!ext_take_int(&map, &number) || number <= 0) {
             return err_set(err, "limits.mailbox: a number of messages above 0 expected");
         }
-        options->max_mailbox = (size_t)number;
+        options->text->max_mailbox = (size_t)number;
     }
     return true;
 }
@@ -270,7 +269,7 @@ static bool read_limits(struct span map, struct options *options, struct err *er
 static bool read_option(struct span key, struct span value, struct options *options,
                         struct err *err) {
     if (ext_is_atom(key, "start")) {
-        options->start = value;
+        options->text->start = value;
         return true;
     }
     if (ext_is_atom(key, "limits")) {
@@ -303,7 +302,7 @@ static bool read_options(struct span map, struct options *options, struct err *e
 
 /* The handler of that name, made if there is none. NULL, with the caller told, when it can't be. */
 static struct eng_handler *find_or_add(const struct request *request, struct span name,
-                                       struct span start, struct err *err) {
+                                       struct err *err) {
     char text[256];
     struct eng_handler *handler = eng_handler_find(request->engine, name);
     if (handler != NULL) {
@@ -313,38 +312,31 @@ static struct eng_handler *find_or_add(const struct request *request, struct spa
     if (name.len >= sizeof text || !eng_config_check_name(text, err)) {
         return NULL;
     }
-    struct eng_script script = {.name = text, .max_mailbox = ENG_MAX_MAILBOX, .start = start};
+    if (strcmp(text, "any") == 0) {
+        err_set(err, "any is the default handler, which no load changes");
+        return NULL;
+    }
+    struct eng_script script = {.name = text, .max_mailbox = ENG_MAX_MAILBOX};
     return eng_handler_add(request->engine, &script, err);
 }
 
-static void load(const struct request *request, struct span name, struct span source,
-                 const struct options *options) {
+static void load(const struct request *request, struct span name, const struct eng_text *text) {
     struct err err;
-    struct eng_handler *handler = find_or_add(request, name, options->start, &err);
+    struct eng_handler *handler = find_or_add(request, name, &err);
     if (handler == NULL) {
         reply_text_error(request, "bad_name", err.text);
-        return;
+    } else {
+        eng_load(handler, text, request->caller);
     }
-    if (options->max_mailbox > 0) {
-        handler->max_mailbox = options->max_mailbox;
-    }
-    if (options->start.len > 0) {
-        handler->start.len = 0;
-        if (!buf_append(&handler->start, options->start.data, options->start.len)) {
-            reply_text_error(request, "system_limit", "no memory for the argument of init");
-            return;
-        }
-    }
-    eng_load(handler, &source, request->caller);
 }
 
 /* {load, Name, Source, Options} */
 static bool serve_load(const struct request *request) {
     struct span name;
-    struct span source;
-    struct options options = {0};
+    struct eng_text text = {0};
+    struct options options = {.text = &text};
     struct err err;
-    if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &source)) {
+    if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text.source)) {
         return false;
     }
     if (!read_options(request->args[2], &options, &err)) {
@@ -353,7 +345,7 @@ static bool serve_load(const struct request *request) {
         reply_text_error(request, "untrusted",
                          "this node cannot run untrusted scripts: say trust: :full");
     } else {
-        load(request, name, source, &options);
+        load(request, name, &text);
     }
     return true;
 }

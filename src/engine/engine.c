@@ -102,10 +102,6 @@ struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_scri
         return NULL;
     }
     append(engine, handler);
-    if (!eng_handler_start(handler)) {
-        err_set(err, "no memory for a process");
-        return NULL;
-    }
     return handler;
 }
 
@@ -114,6 +110,9 @@ static bool add_script(struct engine *engine, const struct eng_script *script, s
     struct eng_handler *handler = eng_handler_add(engine, script, err);
     if (handler == NULL) {
         return false;
+    }
+    if (!eng_handler_start(handler)) {
+        return err_set(err, "no memory for a process");
     }
     if (script->found_in_folder) {
         eng_load(handler, NULL, NULL);

@@ -20,8 +20,7 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
     handler->found_in_folder = script->found_in_folder;
     handler->stop_on_failure = script->stop_on_failure;
     handler->max_mailbox = script->max_mailbox;
-    if (handler->name == NULL || (handler->path == NULL && script->path != NULL) ||
-        !buf_append(&handler->start, script->start.data, script->start.len)) {
+    if (handler->name == NULL || (handler->path == NULL && script->path != NULL)) {
         err_set(err, "no memory for a handler");
     } else if (eng_vm_create(&handler->L, handler, err)) {
         return handler;
@@ -157,10 +156,10 @@ struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {
 
 struct eng_handler *eng_handler_default(struct engine *engine) {
     struct eng_handler *handler = eng_handler_find(engine, span_str("any"));
-    if (handler == NULL) {
+    if (handler == NULL || handler->path == NULL) {
         handler = eng_handler_find(engine, span_str("main"));
     }
-    return handler == NULL ? engine->only : handler;
+    return handler == NULL || handler->path == NULL ? engine->only : handler;
 }
 
 /* }==== */

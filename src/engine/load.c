@@ -69,6 +69,12 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
     eng_version_number(version);
     handler->version = eng_version_take(version);
     handler->failure.len = 0;
+    if (version->max_mailbox > 0) {
+        handler->max_mailbox = version->max_mailbox;
+    }
+    if (version->start.len > 0) {
+        eng_reason_copy(&handler->start, buf_span(&version->start));
+    }
     if (old != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "version %u is live",
                  version->number);
@@ -93,7 +99,7 @@ static void load_failed(struct eng_handler *handler, struct span reason) {
     if (handler->version != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
                  "the new script does not load: version %u goes on", handler->version->number);
-    } else {
+    } else if (handler->path != NULL) {
         eng_handler_fail(handler, reason);
     }
     answer_askers(handler, reason);
@@ -135,7 +141,7 @@ static void end_loader(struct eng_handler *handler) {
     }
 }
 
-bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct err *err) {
+bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, struct err *err) {
     static const struct eng_start start = {.purpose = ENG_LOAD};
     struct eng_version *version = eng_version_create(handler, text);
     if (version == NULL) {
@@ -156,7 +162,7 @@ bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct
     return true;
 }
 
-void eng_load(struct eng_handler *handler, const struct span *text,
+void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller) {
     struct err err;
     struct buf reason = {0};
@@ -177,7 +183,7 @@ void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
         eng_load(handler, NULL, caller);
         return;
     }
-    struct span text = buf_span(&version->source);
+    struct eng_text text = {.source = buf_span(&version->source)};
     eng_load(handler, &text, caller);
 }
 

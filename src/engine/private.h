@@ -558,7 +558,8 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
                                        struct err *err);
 void eng_handler_destroy(struct eng_handler *handler);
 
-/* Makes one with its registered process, which waits for a version. NULL: no memory. */
+/* Makes one that the engine knows. Its registered process starts with its first version, or earlier
+ * by eng_handler_start. NULL: no memory. */
 struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_script *script,
                                     struct err *err);
 
@@ -601,10 +602,19 @@ struct eng_version {
     int value_ref; /* what it returned: a table or a function; LUA_NOREF before */
     int meta_ref;  /* the metatable of every `self` */
     struct buf source;
+    size_t max_mailbox; /* what its load wants of the handler; 0: nothing */
+    struct buf start;   /* the same: the argument of `init` */
+};
+
+/* A script that comes over the wire. */
+struct eng_text {
+    struct span source;
+    size_t max_mailbox; /* 0: as it was */
+    struct span start;  /* the argument of `init`; empty: as it was */
 };
 
 /* One with a user. `text` NULL: the handler's file will be read. NULL: no memory. */
-struct eng_version *eng_version_create(struct eng_handler *handler, const struct span *text);
+struct eng_version *eng_version_create(struct eng_handler *handler, const struct eng_text *text);
 struct eng_version *eng_version_take(struct eng_version *version);
 void eng_version_drop(struct eng_version *version); /* NULL is fine */
 
@@ -645,11 +655,11 @@ struct span eng_path_folder(const char *path);
 
 /* Begins to load a new version, from a text or the handler's file. False when it does not compile:
  * nothing else happens then. */
-bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct err *err);
+bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, struct err *err);
 
 /* The same; what comes of it is logged, and told to the caller (NULL: nobody asks) by {ok, Version}
  * or {error, Reason}. A load that is going on gives way to it. */
-void eng_load(struct eng_handler *handler, const struct span *text,
+void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller);
 
 /* The same with the file, or the text, that the handler runs. */

@@ -160,6 +160,43 @@ defmodule Lunode.ControlTest do
   describe "load:" do
     @full %{trust: :full}
 
+    test "the default handler stays what it was", context do
+      raw = RawNode.start_connected(handlers: script("echo.lua", echo()))
+      text = "return function() return 'loaded' end"
+      assert GenServer.call({:lunode, raw.node}, {:load, :main, text, @full}) == {:ok, 1}
+      assert RawNode.ask(raw, 5) == 5
+      assert GenServer.call({:main, raw.node}, 5) == "loaded"
+      assert ask(context, {:unload, :other}) == :ok
+      assert ask(context, {:load, :main, text, @full}) == {:ok, 1}
+      assert RawNode.ask(context.raw, 5) == {:error, :noproc}
+    end
+
+    test "options of a load that fails change nothing", context do
+      options = %{trust: :full, limits: %{mailbox: 1}, start: 42}
+      assert {:error, _} = ask(context, {:load, :counter, "return {", options})
+      GenServer.stop(context.counter, :oops)
+      eventually(fn -> GenServer.whereis(context.counter) end)
+      assert GenServer.call(context.counter, :get) == 0
+    end
+
+    test "by a script: its own handler, too", context do
+      source = "return { go = function(self, n, what) return erl.call(n, what) end }"
+      assert ask(context, {:load, :me, source, @full}) == {:ok, 1}
+      go = &GenServer.call({:me, context.raw.node}, {:go, :lunode, &1}, limit(5_000))
+      assert go.({:eval, :me, "1 + 1"}) == {:ok, [2]}
+      assert go.({:reload, :me}) == {:ok, 2}
+      assert go.({:load, :me, source <> "\n", @full}) == {:ok, 3}
+      assert {:shutdown, _} = catch_exit(go.({:unload, :me}))
+    end
+
+    test "unloading ends an evaluation, and whoever waits for it is told", context do
+      source = "erl.sleep(1e6)"
+      request = :gen_server.send_request(context.lunode, {:eval, :counter, source})
+      Process.sleep(50)
+      assert ask(context, {:unload, :counter}) == :ok
+      assert {:reply, {:error, :shutdown}} = :gen_server.wait_response(request, limit(5_000))
+    end
+
     test "a text becomes a handler; loaded again, a new version with the same state", context do
       node = context.raw.node
       assert ask(context, {:load, :fresh, @counter, @full}) == {:ok, 1}
@@ -231,6 +268,8 @@ defmodule Lunode.ControlTest do
       assert {:error, {:bad_name, text}} = ask(context, {:load, :erpc, @counter, @full})
       assert text =~ "reserved"
       assert {:error, {:bad_name, _}} = ask(context, {:load, :"a b", @counter, @full})
+      assert {:error, {:bad_name, text}} = ask(context, {:load, :any, @counter, @full})
+      assert text =~ "any is the default handler"
       assert {:error, {:lua_error, _, _}} = ask(context, {:load, :fresh, "\eLua", @full})
     end
   end
