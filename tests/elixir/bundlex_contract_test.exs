@@ -199,6 +199,7 @@ defmodule Lunode.BundlexContractTest do
       """
 
       raw = RawNode.start_connected(handlers: script("last.lua", source))
+      assert :sys.get_state({:last, raw.node}, limit(5_000)) == %{}
       Node.disconnect(raw.node)
       send({:any, raw.node}, :late)
       RawNode.assert_ends(raw)

@@ -19,7 +19,10 @@ defmodule Lunode.ControlTest do
   setup do
     folder = folder(%{"counter.lua" => @counter, "other.lua" => echo()})
     raw = RawNode.start_connected(handlers: folder)
-    %{folder: folder, raw: raw, counter: {:counter, raw.node}, lunode: {:lunode, raw.node}}
+    counter = {:counter, raw.node}
+    assert GenServer.call(counter, :get, limit(5_000)) == 0
+    assert GenServer.call({:other, raw.node}, 1, limit(5_000)) == 1
+    %{folder: folder, raw: raw, counter: counter, lunode: {:lunode, raw.node}}
   end
 
   defp ask(%{lunode: lunode}, request, ms \\ 5_000),
