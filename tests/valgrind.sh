@@ -20,11 +20,21 @@ build=$PWD/build/valgrind
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
+# The C library keeps what it has read of /etc/resolv.conf where valgrind does not see it.
+cat >"$logs/suppressed" <<END
+{
+   resolver
+   Memcheck:Leak
+   ...
+   fun:__resolv_conf_load
+   ...
+}
+END
 # Runs a program under valgrind; one log a process.
 cat >"$logs/check" <<END
 #!/bin/sh
 exec valgrind -q --fair-sched=yes --leak-check=full --show-leak-kinds=definite \\
-    --errors-for-leak-kinds=definite --num-callers=30 --log-file="$logs/%p.log" "\$@"
+    --errors-for-leak-kinds=definite --suppressions="$logs/suppressed" --num-callers=30 --log-file="$logs/%p.log" "\$@"
 END
 # What the Elixir tests take for the program.
 cat >"$logs/lunode" <<END
