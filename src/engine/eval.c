@@ -173,25 +173,43 @@ void eng_eval_ended(struct eng_proc *proc, struct span reason) {
     }
 }
 
-void eng_eval_free(struct eng_eval *eval) {
+void eng_eval_free(struct eng_proc *proc) {
+    struct eng_eval *eval = proc->eval;
     if (eval != NULL) {
+        DL_DELETE(proc->engine->evals, eval);
         buf_finish(&eval->unfinished);
         free(eval);
     }
 }
 
-void eng_evals_end(struct engine *engine, struct span prompt, const char *why) {
-    struct eng_proc *proc;
-    struct eng_proc *next;
+static void end_eval(struct eng_eval *eval, const char *why) {
     struct buf reason = {0};
     eng_reason_atom(&reason, why);
-    HASH_ITER(hh, engine->procs, proc, next) {
-        if (proc->eval != NULL && span_equal(proc->eval->prompt, prompt)) {
-            proc->logged = true;
-            eng_exit(proc, buf_span(&reason));
+    eval->proc->logged = true;
+    eng_exit(eval->proc, buf_span(&reason));
+    buf_finish(&reason);
+}
+
+void eng_evals_end(struct engine *engine, struct span prompt, const char *why) {
+    struct eng_eval *eval;
+    DL_FOREACH(engine->evals, eval) {
+        if (span_equal(eval->prompt, prompt)) {
+            end_eval(eval, why);
         }
     }
-    buf_finish(&reason);
+}
+
+void eng_evals_given_up(struct engine *engine, struct span given_up) {
+    struct eng_eval *eval;
+    struct span ref;
+    bool alias;
+    DL_FOREACH(engine->evals, eval) {
+        if (!eval->answered && eng_tag_ref(eval->caller.tag, &ref, &alias) &&
+            span_equal(ref, given_up)) {
+            eval->answered = true;
+            end_eval(eval, "killed");
+        }
+    }
 }
 
 /* }==== */
@@ -287,11 +305,13 @@ static void start(struct eval_request *request, const struct eng_caller *caller)
     struct eng_proc *proc = eval == NULL ? NULL : eng_proc_create(handler->engine, handler, &start);
     if (proc == NULL) {
         luaL_unref(handler->L, LUA_REGISTRYINDEX, request->closure);
-        eng_eval_free(eval);
+        free(eval);
         answer_atom(handler->engine, caller, "system_limit");
         return;
     }
     proc->eval = eval;
+    eval->proc = proc;
+    DL_APPEND(handler->engine->evals, eval);
     if (handler->version != NULL) {
         eng_version_use(proc, handler->version);
     }

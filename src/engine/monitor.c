@@ -33,7 +33,11 @@ static struct eng_monitor *find(struct engine *engine, struct span ref) {
     return monitor;
 }
 
+/* Who calls the process `lunode` monitors it until he has the answer, or has given up. */
 static void forget(struct engine *engine, struct eng_monitor *monitor) {
+    if (monitor->proc == engine->control) {
+        eng_evals_given_up(engine, monitor->ref);
+    }
     HASH_DELETE(hh, engine->monitors, monitor);
     DL_DELETE(monitor->proc->monitors, monitor);
     free(monitor);

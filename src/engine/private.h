@@ -841,6 +841,8 @@ void eng_event_limit(struct eng_handler *handler, const char *kind, size_t max, 
 /* {==== eval.c, complete.c ================================================================ */
 
 struct eng_eval {
+    struct eng_eval *prev, *next; /* all that there are */
+    struct eng_proc *proc;
     struct eng_caller caller; /* who gets the values */
     struct span prompt;       /* the pid that gets what is printed; may be empty */
     struct buf unfinished;    /* what it has printed of a line */
@@ -864,10 +866,13 @@ int eng_eval_run(lua_State *L, struct eng_proc *proc); /* [-0, +0, e] */
 
 /* The process has ended: who has no answer gets the reason. */
 void eng_eval_ended(struct eng_proc *proc, struct span reason);
-void eng_eval_free(struct eng_eval *eval); /* NULL is fine */
+void eng_eval_free(struct eng_proc *proc); /* without one: nothing */
 
-/* Ends the evaluations of a prompt. */
+/* Ends the evaluations of a prompt; the one whose caller, by the reference of his call, has given
+ * up.
+ */
 void eng_evals_end(struct engine *engine, struct span prompt, const char *why);
+void eng_evals_given_up(struct engine *engine, struct span ref);
 
 /* What the running process prints goes to its prompt; false when it has none. `whole`: a line's end
  * follows. The second is for what is left of a line. */
@@ -908,6 +913,7 @@ struct engine {
     struct eng_proc *net_kernel;
     struct eng_proc *control; /* the process `lunode` */
     struct eng_client *clients;
+    struct eng_eval *evals;
     struct eng_handler *scratchpad; /* NULL: nobody has used it */
     uint64_t begun_ns;
     struct eng_proc *printer;        /* the group leader of what this node runs elsewhere */

@@ -140,7 +140,7 @@ void eng_proc_destroy(struct eng_proc *proc) {
             proc->handler->proc = NULL;
         }
     }
-    eng_eval_free(proc->eval);
+    eng_eval_free(proc);
     free(proc->start);
     buf_finish(&proc->reason);
     buf_finish(&proc->answer);

@@ -80,6 +80,31 @@ defmodule Lunode.ControlTest do
       assert {:reply, {:ok, [1]}} = :gen_server.wait_response(request, limit(5_000))
     end
 
+    test "one that nobody waits for any more is ended", context do
+      source = "erl.send(self.test, erl.self()) while true do end"
+      me = self()
+      :sys.replace_state(context.counter, &Map.put(&1, "test", me))
+
+      for give_up <- [
+            fn -> catch_exit(eval_within(context, source, limit(300))) end,
+            fn -> spawn(fn -> eval_within(context, source, 60_000) end) |> later_kill() end
+          ] do
+        give_up.()
+        assert_receive evaluation when is_pid(evaluation), limit(5_000)
+        ref = Process.monitor(evaluation)
+        assert_receive {:DOWN, ^ref, :process, _, reason}, limit(5_000)
+        assert reason in [:killed, :noproc]
+      end
+    end
+
+    defp eval_within(context, source, ms),
+      do: GenServer.call(context.lunode, {:eval, :counter, source}, ms)
+
+    defp later_kill(pid) do
+      Process.sleep(limit(100))
+      Process.exit(pid, :kill)
+    end
+
     test "while the handler's process is busy", context do
       GenServer.cast(context.counter, :spin)
       assert eval(context, "1") == {:ok, [1]}
