@@ -56,7 +56,8 @@ defmodule Lunode do
 
   @typedoc """
   The process that `start_link/1` gives, or the name it was given. `{:via, module, term}` and
-  `{:global, term}` are names too.
+  `{:global, term}` are names too. The name of a node, such as `:"calc@host"`, stands for a node that
+  was not started here.
   """
   @type cnode :: GenServer.server()
 
@@ -238,4 +239,147 @@ defmodule Lunode do
   """
   @spec stop(cnode) :: :ok
   def stop(cnode), do: GenServer.stop(cnode)
+
+  # {==== Changing what runs, and looking inside ================================================
+
+  @typedoc """
+  An error of Lua: the message, or the value that was raised, and the rest of the text as
+  `Exception.message/1` of a `Lunode.Error` has it: the source line, the chain of calls, what was
+  being handled, and by which version.
+  """
+  @type lua_error :: {:lua_error, value :: term, traceback :: String.t()}
+
+  @doc """
+  Runs Lua in the node and gives its values: of an expression its value, of a chunk what it returns.
+
+  It sees the globals of the handler's script, and may change them; `handler` is what the script
+  returned, `self` that of the registered process. With `nil` in place of a handler it runs in a
+  fresh environment, which is gone afterwards. It runs as a process of its own, beside the handler's
+  other processes, and may wait.
+
+  Errors are `:noproc` (there is no such handler), `t:lua_error/0` (also for what doesn't compile),
+  `{:cannot_send, text}` for a value that Elixir has no term for, and the reasons with which
+  processes end. A call that takes longer than `timeout` exits as `call/4` does.
+
+      iex> Lunode.eval(cnode, :counter, "self.n, self.n * 2")
+      {:ok, [5, 10]}
+      iex> Lunode.eval(cnode, nil, "for i = 1, 3 do print(i) end")
+      {:ok, []}
+  """
+  @spec eval(cnode, handler | nil, source :: String.t(), timeout) ::
+          {:ok, [term]} | {:error, :noproc | lua_error | {:cannot_send, String.t()} | term}
+  def eval(cnode, handler, source, timeout \\ 5_000) do
+    call(cnode, :lunode, {:eval, handler, source}, timeout)
+  end
+
+  @typedoc """
+    * `:trust` – `:full`: the script may do all that one from a file may.
+    * `:start` – the argument of its `init`.
+    * `:limits` – a map or keyword list: `mailbox`, how many messages may wait.
+  """
+  @type load_option ::
+          {:trust, :full} | {:start, term} | {:limits, Enumerable.t()}
+
+  # The node gives a script's top level 5 s, and many may be loaded at once.
+  @load_timeout 30_000
+
+  @doc """
+  Loads a handler from text, without a file. Gives its version.
+
+  A handler that has the name already gets the text as its next version: its processes keep `self`
+  and take the new code between two messages. In place of a handler from a file it serves until
+  `unload/2`; then the file's comes back. When the node starts again, what was loaded so is gone.
+
+  Errors are `{:untrusted, text}` (so far a load needs `trust: :full`), `{:bad_option, text}`, and
+  `t:lua_error/0`, with which the version that was serving goes on.
+
+      iex> Lunode.load(cnode, :hello, "return function(name) return 'hello ' .. name end", trust: :full)
+      {:ok, 1}
+      iex> Lunode.call(cnode, :hello, "you")
+      "hello you"
+  """
+  @spec load(cnode, handler, source :: String.t(), [load_option] | map) ::
+          {:ok, version :: pos_integer}
+          | {:error, {:untrusted | :bad_option, String.t()} | lua_error | term}
+  def load(cnode, name, source, options \\ []) do
+    options = options |> Map.new() |> limits_to_map()
+    call(cnode, :lunode, {:load, name, source, options}, @load_timeout)
+  end
+
+  defp limits_to_map(%{limits: limits} = options) when is_list(limits) do
+    %{options | limits: Map.new(limits)}
+  end
+
+  defp limits_to_map(options), do: options
+
+  @doc """
+  Removes a handler that `load/4` has loaded. The file that it stood in for serves again; without
+  one, the handler's processes end.
+  """
+  @spec unload(cnode, handler) :: :ok | {:error, :noproc}
+  def unload(cnode, name), do: call(cnode, :lunode, {:unload, name})
+
+  @doc """
+  Loads a handler's script again, though its file has not changed. Gives the new version.
+
+  Files that change are loaded by themselves; this is for what a script reads beside them.
+  """
+  @spec reload(cnode, handler) ::
+          {:ok, version :: pos_integer} | {:error, :noproc | lua_error | term}
+  def reload(cnode, name), do: call(cnode, :lunode, {:reload, name}, @load_timeout)
+
+  @doc """
+  The handlers of the node, sorted by name.
+  """
+  @spec handlers(cnode) :: [Lunode.Handler.t()]
+  def handlers(cnode) do
+    cnode
+    |> call(:lunode, :handlers)
+    |> Enum.map(&Lunode.Handler.new/1)
+    |> Enum.sort_by(& &1.name)
+  end
+
+  @doc """
+  What the node counts.
+  """
+  @spec stats(cnode) :: Lunode.Stats.t()
+  def stats(cnode), do: cnode |> call(:lunode, :stats) |> Lunode.Stats.new()
+
+  @doc """
+  The version of the program that runs.
+  """
+  @spec version(cnode) :: String.t()
+  def version(cnode), do: call(cnode, :lunode, :version)
+
+  @doc """
+  Has events of the node sent to a process, until it ends or `unsubscribe/2` is called. They are
+  messages `{:lunode, node, event, handler, details}`, where the details are a map:
+
+  | event | what happened | details |
+  | --- | --- | --- |
+  | `:loaded` | the first version of a handler is live | `version` |
+  | `:reloaded` | a new version is live | `version`, `old` |
+  | `:reload_failed` | a new version could not be loaded, `version` goes on serving | an error |
+  | `:unloaded` | a handler is gone | |
+  | `:crashed` | a process ended with an error | an error |
+  | `:down` | the registered process failed too often and stays down | `reason`, a text |
+  | `:limit` | a limit was reached | `kind`, `max`, `used` |
+
+  The details of an error have the fields of `Lunode.Error`, and `Lunode.Error.new/2` makes one of
+  them.
+
+  Where the module `:telemetry` is there, each node that `start_link/1` starts emits the same as
+  events `[:lunode, event]`. Their metadata are the details with `:node`, `:handler` and `:cnode` (the
+  pid of `start_link/1`); their measurements are `:system_time` and, for a limit, `:max` and `:used`.
+  """
+  @spec subscribe(cnode, pid) :: :ok
+  def subscribe(cnode, pid \\ self()), do: call(cnode, :lunode, {:subscribe, pid})
+
+  @doc """
+  Ends a subscription.
+  """
+  @spec unsubscribe(cnode, pid) :: :ok
+  def unsubscribe(cnode, pid \\ self()), do: call(cnode, :lunode, {:unsubscribe, pid})
+
+  # }====
 end

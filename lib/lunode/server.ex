@@ -5,7 +5,7 @@ defmodule Lunode.Server do
   use GenServer
   require Logger
 
-  alias Lunode.{Distribution, Names, Options, Output, Program}
+  alias Lunode.{Distribution, Names, Options, Output, Program, Telemetry}
 
   # A node that has lost its owner ends within a second.
   @end_timeout 1_500
@@ -34,15 +34,19 @@ defmodule Lunode.Server do
 
   @doc """
   The name of the node, or `nil` when that server doesn't run. Doesn't wait for the server, which
-  may be busy with output.
+  may be busy with output. A node that no server here stands for is its own name.
   """
   @spec fetch_node(GenServer.server()) :: node | nil
   def fetch_node(server) do
     case GenServer.whereis(server) do
-      nil -> nil
+      nil -> node_name(server)
       pid when is_pid(pid) and node(pid) == node() -> lookup(pid)
       elsewhere -> GenServer.call(elsewhere, :node)
     end
+  end
+
+  defp node_name(server) do
+    if is_atom(server) and Atom.to_string(server) =~ "@", do: server
   end
 
   defp lookup(pid) do
@@ -64,6 +68,7 @@ defmodule Lunode.Server do
          {:ok, state} <- await_ready(state, starter, options.start_timeout),
          :ok <- connect(state) do
       {:ok, _owner} = Registry.register(Lunode.Registry, self(), state.node)
+      if Telemetry.available?(), do: Telemetry.subscribe(state.node)
       {:ok, state}
     else
       {:error, reason} -> refuse(reason, starter)
@@ -167,6 +172,12 @@ defmodule Lunode.Server do
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state) do
     {:stop, {:lunode_exit, status}, %{state | port: nil}}
+  end
+
+  # Comes where telemetry was there at the start.
+  def handle_info({:lunode, node, event, handler, details}, %{node: node} = state) do
+    Telemetry.emit(event, Map.merge(details, %{node: node, handler: handler, cnode: self()}))
+    {:noreply, state}
   end
 
   # The program ends now by itself, or has been killed: its exit status says which.

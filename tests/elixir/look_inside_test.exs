@@ -1,0 +1,113 @@
+defmodule Lunode.LookInsideTest do
+  @moduledoc "The functions of `Lunode` that change what a node runs, and look inside."
+  use ExUnit.Case, async: true
+
+  import Lunode.Test.OS
+  alias Lunode.{Error, Handler, Stats}
+  alias Lunode.Test.RawNode
+
+  @counter """
+  local counter = {}
+  step = 1
+  function counter:init(start) self.n = start or 0 end
+  function counter:add() self.n = self.n + step; return self.n end
+  function counter:fail() error("broken", 0) end
+  return counter
+  """
+
+  setup do
+    folder = folder(%{"counter.lua" => @counter})
+    lua = start_supervised!({Lunode, handlers: folder})
+    eventually(fn -> match?([%{state: :running}], Lunode.handlers(lua)) end)
+    %{folder: folder, lua: lua}
+  end
+
+  test "eval runs in a handler, or in a fresh environment", %{lua: lua} do
+    assert Lunode.eval(lua, :counter, "self:add(), step") == {:ok, [1, 1]}
+    assert Lunode.eval(lua, :counter, "step = 10") == {:ok, []}
+    assert Lunode.call(lua, :counter, :add) == 11
+    assert Lunode.eval(lua, nil, "step") == {:ok, [nil]}
+    assert Lunode.eval(lua, :nobody, "1") == {:error, :noproc}
+    assert {:error, {:lua_error, text, _traceback}} = Lunode.eval(lua, nil, "error('no', 0)")
+    assert text == "no"
+  end
+
+  test "an eval that takes too long exits as a call does", %{lua: lua} do
+    assert {:timeout, _} = catch_exit(Lunode.eval(lua, nil, "erl.sleep(60000)", 50))
+  end
+
+  test "load takes its options as keywords or as a map", %{lua: lua} do
+    assert {:error, {:untrusted, _text}} = Lunode.load(lua, :fresh, @counter)
+    assert {:error, {:bad_option, _text}} = Lunode.load(lua, :fresh, @counter, age: 5)
+
+    options = [trust: :full, start: 5, limits: [mailbox: 100]]
+    assert Lunode.load(lua, :fresh, @counter, options) == {:ok, 1}
+    assert Lunode.call(lua, :fresh, :add) == 6
+
+    options = %{trust: :full, limits: %{mailbox: 100}}
+    assert Lunode.load(lua, :fresh, @counter <> "\n", options) == {:ok, 2}
+    assert Lunode.call(lua, :fresh, :add) == 7
+
+    assert Lunode.unload(lua, :fresh) == :ok
+    assert Lunode.unload(lua, :fresh) == {:error, :noproc}
+  end
+
+  test "reload", %{lua: lua} do
+    assert Lunode.reload(lua, :counter) == {:ok, 2}
+    assert Lunode.reload(lua, :nobody) == {:error, :noproc}
+  end
+
+  test "version is the program's", %{lua: lua} do
+    assert Lunode.version(lua) == Mix.Project.config()[:version]
+  end
+
+  test "handlers are structs, sorted by name", %{lua: lua, folder: folder} do
+    assert {:ok, 1} = Lunode.load(lua, :another, @counter, trust: :full)
+
+    assert [%Handler{name: :another, file: nil}, %Handler{name: :counter} = counter] =
+             Lunode.handlers(lua)
+
+    assert counter.file == Path.join(folder, "counter.lua")
+    assert %{version: 1, state: :running, processes: 1, last_error: nil} = counter
+    assert abs(DateTime.diff(DateTime.utc_now(), counter.since)) < 60
+  end
+
+  test "stats are a struct", %{lua: lua} do
+    for _ <- 1..5, do: Lunode.call(lua, :counter, :add)
+    stats = %Stats{} = Lunode.stats(lua)
+    assert stats.handlers.counter.messages >= 5
+    assert stats.peers[node()].bytes_in > 0
+  end
+
+  test "events come to who has subscribed, until they are not wanted any more", %{lua: lua} do
+    node = Lunode.node(lua)
+    assert Lunode.subscribe(lua) == :ok
+    Lunode.reload(lua, :counter)
+    assert_receive {:lunode, ^node, :reloaded, :counter, %{version: 2, old: 1}}
+    assert Lunode.unsubscribe(lua) == :ok
+    Lunode.reload(lua, :counter)
+    refute_received {:lunode, _, :reloaded, _, _}
+  end
+
+  test "another process may be subscribed", %{lua: lua} do
+    me = self()
+    other = spawn_link(fn -> receive do: (event -> send(me, {:other, event})) end)
+    assert Lunode.subscribe(lua, other) == :ok
+    Lunode.reload(lua, :counter)
+    assert_receive {:other, {:lunode, _, :reloaded, :counter, _}}
+    assert Lunode.unsubscribe(lua, other) == :ok
+  end
+
+  test "a node that was not started here is given by its name", %{folder: folder} do
+    raw = RawNode.start_connected(handlers: folder)
+    assert Lunode.node(raw.node) == raw.node
+    assert Lunode.version(raw.node) =~ "."
+    assert Lunode.call(raw.node, :counter, :add) == 1
+  end
+
+  test "a node that doesn't run exits with noproc, one that can't be reached with nodedown" do
+    assert {:noproc, _} = catch_exit(Lunode.stats(LookInsideTest.NoSuchServer))
+    nowhere = :"nowhere_#{System.unique_integer([:positive])}@#{RawNode.own_host()}"
+    assert {{:nodedown, ^nowhere}, _} = catch_exit(Lunode.stats(nowhere))
+  end
+end
