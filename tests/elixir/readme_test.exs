@@ -114,6 +114,10 @@ defmodule Lunode.ReadmeTest do
     assert log =~ "ended:"
   end
 
+  test "changing a script, from Elixir" do
+    "elixir" |> block(3) |> String.replace(~s("handlers"), inspect(counter())) |> run()
+  end
+
   test "the commands are those of --help" do
     {help, 0} = System.cmd(Lunode.Program.path(), ["--help"])
     squeeze = &String.replace(&1, ~r/\s+/, " ")
