@@ -381,5 +381,26 @@ defmodule Lunode do
   @spec unsubscribe(cnode, pid) :: :ok
   def unsubscribe(cnode, pid \\ self()), do: call(cnode, :lunode, {:unsubscribe, pid})
 
+  @doc """
+  Shows what the handlers do, as a table in the terminal that is refreshed until `q` is pressed.
+
+  A letter sorts by the column whose title has it as its capital: `m` by messages a second, `c` by
+  the share of a processor that they take, `w` by the messages that wait, `y` by memory. What happens
+  per second is what happened since the last refresh. In a window that is too small the least
+  important columns, and the last handlers, are left out.
+
+  Options: `:sort`, what it is sorted by at first (`:messages`, or one of `:name`, `:cpu`, `:mailbox`,
+  `:errors`, `:restarts`, `:reloads`, `:processes`, `:longest_slice`, `:memory`), and `:interval`, 1000
+  milliseconds unless told otherwise.
+
+  In a shell it is `mix lunode.top NODE`.
+  """
+  @spec top(cnode, sort: atom, interval: pos_integer) :: :ok
+  def top(cnode, opts \\ []), do: cnode |> node!(:top) |> Lunode.Top.run(opts)
+
+  defp node!(cnode, function) do
+    Server.fetch_node(cnode) || exit({:noproc, {__MODULE__, function, [cnode]}})
+  end
+
   # }====
 end

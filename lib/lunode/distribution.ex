@@ -6,19 +6,22 @@ defmodule Lunode.Distribution do
 
   @doc """
   Does nothing when this BEAM has a name already. Else starts epmd if need be, and gives the BEAM
-  a short name and the cookie that Erlang gives every node of this user (`~/.erlang.cookie`).
+  a name and the cookie that Erlang gives every node of this user (`~/.erlang.cookie`). The name is
+  a short one, unless that of a `host` that it will talk to is long: the two kinds don't mix.
   """
-  @spec ensure :: :ok | {:error, String.t()}
-  def ensure do
+  @spec ensure(host :: String.t() | nil) :: :ok | {:error, String.t()}
+  def ensure(host \\ nil) do
     if Node.alive?() do
       :ok
     else
-      with :ok <- ensure_epmd(), do: start_node()
+      with :ok <- ensure_epmd(), do: start_node(host)
     end
   end
 
-  defp start_node do
-    case Node.start(:"lunode_owner_#{Lunode.Names.random_id()}", :shortnames) do
+  defp start_node(host) do
+    {name, kind} = own_name("lunode_owner_#{Lunode.Names.random_id()}", host || "")
+
+    case Node.start(:"#{name}", kind) do
       {:ok, _pid} ->
         :ok
 
@@ -30,6 +33,9 @@ defmodule Lunode.Distribution do
          "cannot make this BEAM a node; start it with --sname and --cookie: #{inspect(reason)}"}
     end
   end
+
+  defp own_name(alive, "127.0.0.1"), do: {alive <> "@127.0.0.1", :longnames}
+  defp own_name(alive, host), do: {alive, if(host =~ ".", do: :longnames, else: :shortnames)}
 
   defp ensure_epmd do
     if epmd_answers?(), do: :ok, else: start_epmd()

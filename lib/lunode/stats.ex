@@ -1,6 +1,8 @@
 defmodule Lunode.Stats do
   @moduledoc """
   What `Lunode.stats/1` tells of a node: counts since its start, and what is the case now.
+
+  `Lunode.top/2` shows them as a table that is refreshed.
   """
 
   alias __MODULE__
