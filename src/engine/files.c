@@ -321,6 +321,7 @@ static void add_handler(struct eng_files *files, const char *path) {
         found.scripts[0].found_in_folder = true;
         struct eng_handler *handler = eng_handler_add(engine, &found.scripts[0], &err);
         if (handler != NULL && eng_handler_start(handler)) {
+            log_line(engine->log, LOG_LEVEL_INFO, handler->name, "%s is new: loaded", path);
             eng_load(handler, NULL, NULL);
         }
     }
