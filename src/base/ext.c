@@ -322,12 +322,6 @@ bool ext_put_nil(struct buf *out) {
     return buf_append(out, &nil, 1);
 }
 
-bool ext_put_map(struct buf *out, uint32_t count) {
-    uint8_t head[5] = {EXT_MAP};
-    ext_set_u32(head + 1, count);
-    return buf_append(out, head, sizeof head);
-}
-
 bool ext_put_int(struct buf *out, int32_t value) {
     uint8_t bytes[5] = {EXT_SMALL_INTEGER, (uint8_t)value};
     if (value >= 0 && value <= UINT8_MAX) {
@@ -338,17 +332,22 @@ bool ext_put_int(struct buf *out, int32_t value) {
     return buf_append(out, bytes, 5);
 }
 
-bool ext_put_u64(struct buf *out, uint64_t value) {
-    uint8_t bytes[11] = {EXT_SMALL_BIG};
-    size_t len = 0;
+bool ext_put_uint(struct buf *out, uint64_t value) {
+    uint8_t bytes[11] = {EXT_SMALL_BIG, 8, 0};
     if (value <= INT32_MAX) {
         return ext_put_int(out, (int32_t)value);
     }
-    for (; value > 0; value >>= 8) {
-        bytes[3 + len++] = (uint8_t)value;
+    for (int i = 0; i < 8; i++, value >>= 8) {
+        bytes[3 + i] = (uint8_t)value;
+        bytes[1] = value > 0 ? (uint8_t)(i + 1) : bytes[1];
     }
-    bytes[1] = (uint8_t)len;
-    return buf_append(out, bytes, 3 + len);
+    return buf_append(out, bytes, 3 + (size_t)bytes[1]);
+}
+
+bool ext_put_map(struct buf *out, uint32_t pairs) {
+    uint8_t bytes[5] = {EXT_MAP};
+    ext_set_u32(bytes + 1, pairs);
+    return buf_append(out, bytes, 5);
 }
 
 bool ext_put_binary(struct buf *out, struct span bytes) {

@@ -93,16 +93,16 @@ bool ext_is_ref(struct span term);
 bool ext_take_list(struct span *in, uint32_t *count);
 
 /* Append an atom (UTF-8, up to 65535 bytes), a tuple's head, an integer, a binary; the version
- * byte; the head of a list, whose tail (ext_put_nil) follows its elements; that of a map, whose
- * keys and values follow in turn. False when there is no memory. */
+ * byte; the head of a list, whose tail (ext_put_nil) follows its elements; the head of a map, whose
+ * keys and values follow in turns. False when there is no memory. */
 bool ext_put_version(struct buf *out);
 bool ext_put_atom(struct buf *out, struct span name);
 bool ext_put_tuple(struct buf *out, uint32_t arity);
 bool ext_put_list(struct buf *out, uint32_t count);
 bool ext_put_nil(struct buf *out);
-bool ext_put_map(struct buf *out, uint32_t count);
+bool ext_put_map(struct buf *out, uint32_t pairs);
 bool ext_put_int(struct buf *out, int32_t value);
-bool ext_put_u64(struct buf *out, uint64_t value);
+bool ext_put_uint(struct buf *out, uint64_t value);
 bool ext_put_binary(struct buf *out, struct span bytes);
 
 /* Append a pid of this node. `node` is the node's name; id, serial and creation as in NEW_PID_EXT.

@@ -86,6 +86,14 @@ const char *dist_peer_name(const struct dist_peer *peer);
 /* Its socket. */
 int dist_peer_fd(const struct dist_peer *peer);
 
+/* What has come from it and gone to it since it is connected: frames, ticks not counted, and bytes.
+ */
+struct dist_traffic {
+    uint64_t frames_in, frames_out;
+    uint64_t bytes_in, bytes_out;
+};
+struct dist_traffic dist_peer_traffic(const struct dist_peer *peer);
+
 /* Bytes of closed frames that the socket has not taken yet. A peer that lets more than
  * DIST_MAX_WAITING gather is dropped. */
 size_t dist_peer_waiting(const struct dist_peer *peer);

@@ -30,6 +30,7 @@ struct dist_peer {
     struct dist_quiet quiet;
 
     struct buf in;
+    struct dist_traffic traffic;
     uint64_t last_in;   /* loop time in ms */
     uint64_t last_look; /* of dist_peer_tick */
 
@@ -140,6 +141,7 @@ static bool take_frame(struct dist_peer *peer, struct span *in) {
     }
     struct span frame = span_of(in->data + HEAD + 1, size - 1);
     *in = span_of(in->data + HEAD + size, in->len - HEAD - size);
+    peer->traffic.frames_in++;
     on_frame(peer, frame);
     return true;
 }
@@ -164,6 +166,7 @@ static size_t read_once(struct dist_peer *peer, size_t limit) {
     ssize_t n = recv(peer->fd, peer->in.data + peer->in.len, want, 0);
     if (n > 0) {
         peer->in.len += (size_t)n;
+        peer->traffic.bytes_in += (size_t)n;
         peer->last_in = uv_now(peer->config.loop);
         return (size_t)n == want ? limit - want : 0;
     }
@@ -214,6 +217,7 @@ static void write_waiting(struct dist_peer *peer) {
     ssize_t n = send(peer->fd, peer->out.data + peer->sent, waiting, MSG_NOSIGNAL);
     if (n >= 0) {
         peer->sent += (size_t)n;
+        peer->traffic.bytes_out += (size_t)n;
         peer->last_out = uv_now(peer->config.loop);
     } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
         fail_errno(peer, errno);
@@ -230,6 +234,10 @@ void dist_peer_flush(struct dist_peer *peer) {
         poll_for(peer, more);
     }
     forget_sent(peer);
+}
+
+struct dist_traffic dist_peer_traffic(const struct dist_peer *peer) {
+    return peer->traffic;
 }
 
 size_t dist_peer_waiting(const struct dist_peer *peer) {
@@ -266,6 +274,7 @@ bool dist_frame_end(struct dist_peer *peer, struct err *err) {
     ext_set_u32(peer->out.data + peer->closed, (uint32_t)size);
     peer->closed = peer->out.len;
     peer->open = false;
+    peer->traffic.frames_out++;
     if (peer->failed) { /* nobody will read it: keep no memory for it */
         peer->out.len = peer->closed = peer->sent;
     }

@@ -51,15 +51,14 @@ bool eng_config_is_reserved(struct span name) {
     return false;
 }
 
-static bool check_name(const char *name, const char *path, struct err *err) {
+bool eng_config_check_name(const char *name, struct err *err) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
                                   "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
     if (eng_config_is_reserved(span_str(name))) {
-        return err_set(err, "%s: the name %s is reserved; no handler can have it", path, name);
+        return err_set(err, "the name %s is reserved; no handler can have it", name);
     }
     if (name[0] == '\0' || name[strspn(name, letters)] != '\0' || strlen(name) > 255) {
-        return err_set(err, "%s: a handler's name has letters, digits, _ - . only, not \"%s\"",
-                       path, name);
+        return err_set(err, "a handler's name has letters, digits, _ - . only, not \"%s\"", name);
     }
     return true;
 }
@@ -67,8 +66,8 @@ static bool check_name(const char *name, const char *path, struct err *err) {
 static bool add_script(struct eng_config *config, const char *name, const char *path, bool found,
                        struct err *err) {
     const struct eng_script *same = find(config, name);
-    if (!check_name(name, path, err)) {
-        return false;
+    if (!eng_config_check_name(name, err)) {
+        return err_prefix(err, "%s: ", path);
     }
     if (same != NULL && strcmp(same->path, path) == 0) {
         return true; /* found in the folder, and configured there by its path */

@@ -34,6 +34,9 @@ void eng_config_finish(struct eng_config *config);
 /* Whether a name is the node's own, so that no handler or process can have it. */
 bool eng_config_is_reserved(struct span name);
 
+/* Whether a handler may have the name. */
+bool eng_config_check_name(const char *name, struct err *err);
+
 /* Whether a file of that name is a script, and whether it is a handler when it lies in a folder. */
 bool eng_config_is_lua(const char *name);
 bool eng_config_is_script(const char *name);

@@ -333,6 +333,9 @@ static int start_load(lua_State *L, struct eng_version *version) {
 
 int eng_run_boot(lua_State *L) {
     struct eng_proc *proc = lua_touserdata(L, 1);
+    if (proc->start->purpose == ENG_EVAL) {
+        return eng_eval_run(L, proc);
+    }
     lua_settop(L, 0);
     return proc->start->purpose == ENG_LOAD ? start_load(L, proc->version) : start_process(L, proc);
 }

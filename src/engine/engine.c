@@ -32,6 +32,7 @@ bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,
         return err_set(err, "no memory for the engine");
     }
     engine->loop = loop;
+    engine->begun_ns = uv_hrtime();
     engine->log = log;
     engine->events = *events;
     engine->user = user;
@@ -53,6 +54,10 @@ void eng_destroy(struct engine *engine) {
         struct eng_handler *handler = engine->handlers;
         engine->handlers = handler->next;
         eng_handler_destroy(handler);
+    }
+    if (engine->scratchpad != NULL) {
+        eng_handler_destroy(engine->scratchpad);
+        engine->scratchpad = NULL;
     }
     eng_services_stop(engine);
     eng_alarms_clear(engine);
@@ -97,10 +102,6 @@ struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_scri
         return NULL;
     }
     append(engine, handler);
-    if (!eng_handler_start(handler)) {
-        err_set(err, "no memory for a process");
-        return NULL;
-    }
     return handler;
 }
 
@@ -109,6 +110,9 @@ static bool add_script(struct engine *engine, const struct eng_script *script, s
     struct eng_handler *handler = eng_handler_add(engine, script, err);
     if (handler == NULL) {
         return false;
+    }
+    if (!eng_handler_start(handler)) {
+        return err_set(err, "no memory for a process");
     }
     if (script->found_in_folder) {
         eng_load(handler, NULL, NULL);

@@ -26,7 +26,7 @@ struct eng_proc *eng_may_wait(lua_State *L, const char *function) {
     if (!eng_slice_can_wait(L)) {
         luaL_error(L,
                    "erl.%s: cannot wait inside a C function that calls back (table.sort, "
-                   "string.gsub, a metamethod of these, __gc, require, ...)",
+                   "string.gsub, a metamethod of these, __gc, ...)",
                    function);
     }
     return proc;

@@ -123,6 +123,9 @@ static void bury(struct eng_proc *proc) {
     eng_fail_waiting(engine, proc, buf_span(&reason));
     eng_monitors_fire(engine, proc, buf_span(&reason));
     eng_links_fire(proc, buf_span(&reason));
+    if (proc->eval != NULL) {
+        eng_eval_ended(proc, buf_span(&reason));
+    }
     if (proc->start->purpose == ENG_LOAD) {
         eng_load_ended(handler, proc, buf_span(&reason));
     }

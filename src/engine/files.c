@@ -320,7 +320,7 @@ static void add_handler(struct eng_files *files, const char *path) {
     } else {
         found.scripts[0].found_in_folder = true;
         struct eng_handler *handler = eng_handler_add(engine, &found.scripts[0], &err);
-        if (handler != NULL) {
+        if (handler != NULL && eng_handler_start(handler)) {
             eng_load(handler, NULL, NULL);
         }
     }

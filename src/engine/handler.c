@@ -38,6 +38,8 @@ void eng_handler_destroy(struct eng_handler *handler) {
     eng_output_finish(handler);
     eng_pool_destroy(handler->pool);
     buf_finish(&handler->failure);
+    buf_finish(&handler->start);
+    buf_finish(&handler->last_error);
     free(handler->name);
     free(handler->path);
     free(handler);
@@ -48,7 +50,9 @@ void eng_handler_destroy(struct eng_handler *handler) {
 /* {==== The registered process ============================================================ */
 
 bool eng_handler_start(struct eng_handler *handler) {
-    static const struct eng_start start = {.purpose = ENG_LASTING};
+    struct eng_start start = {.purpose = ENG_LASTING,
+                              .count = handler->start.len > 0 ? 1 : 0,
+                              .args = buf_span(&handler->start)};
     handler->proc = eng_proc_create(handler->engine, handler, &start);
     if (handler->proc == NULL) {
         return false;
@@ -72,6 +76,7 @@ static bool too_often(struct eng_handler *handler) {
 static void stay_down(struct eng_handler *handler, struct span reason, const char *why) {
     log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name, "%s: it stays down", why);
     eng_reason_copy(&handler->failure, reason);
+    eng_event_text(handler, "down", why);
     if (handler->stop_on_failure) {
         handler->engine->events.failed(handler->engine->user, handler->name);
     }
@@ -103,6 +108,8 @@ void eng_handler_ended(struct eng_handler *handler, struct span reason) {
         stay_down(handler, reason, often);
     } else if (!eng_handler_start(handler)) {
         stay_down(handler, reason, "no memory for a process");
+    } else {
+        handler->counters.restarts++;
     }
 }
 
@@ -113,6 +120,9 @@ void eng_handler_ended(struct eng_handler *handler, struct span reason) {
 void eng_handler_unload(struct eng_handler *handler) {
     struct engine *engine = handler->engine;
     struct buf shutdown = {0};
+    if (handler->version != NULL) {
+        eng_event_numbers(handler, "unloaded", NULL, 0, NULL, 0);
+    }
     handler->leaving = true;
     if (engine->only == handler) {
         engine->only = NULL;
@@ -146,10 +156,10 @@ struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {
 
 struct eng_handler *eng_handler_default(struct engine *engine) {
     struct eng_handler *handler = eng_handler_find(engine, span_str("any"));
-    if (handler == NULL) {
+    if (handler == NULL || handler->path == NULL) {
         handler = eng_handler_find(engine, span_str("main"));
     }
-    return handler == NULL ? engine->only : handler;
+    return handler == NULL || handler->path == NULL ? engine->only : handler;
 }
 
 /* }==== */

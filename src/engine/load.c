@@ -37,12 +37,12 @@ static void answer_askers(struct eng_handler *handler, struct span reason) {
     bool ok =
         ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str(reason.len ? "error" : "ok"));
     ok = ok && (reason.len > 0 ? buf_append(&value, reason.data, reason.len)
-                               : ext_put_int(&value, (int32_t)handler->version->number));
+                               : ext_put_uint(&value, handler->version->number));
     while (handler->askers != NULL) {
         struct eng_asker *asker = handler->askers;
         LL_DELETE(handler->askers, asker);
         if (ok) {
-            eng_reply_term(engine, engine->net_kernel, &asker->caller, buf_span(&value));
+            eng_reply_term(engine, engine->control, &asker->caller, buf_span(&value));
         }
         free(asker);
     }
@@ -69,9 +69,18 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
     eng_version_number(version);
     handler->version = eng_version_take(version);
     handler->failure.len = 0;
+    if (version->max_mailbox > 0) {
+        handler->max_mailbox = version->max_mailbox;
+    }
+    if (version->start.len > 0) {
+        eng_reason_copy(&handler->start, buf_span(&version->start));
+    }
     if (old != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "version %u is live",
                  version->number);
+        eng_event_numbers(handler, "reloaded", "version", version->number, "old", old->number);
+    } else {
+        eng_event_numbers(handler, "loaded", "version", version->number, NULL, 0);
     }
     wake_processes(handler);
     if (handler->proc == NULL && !eng_handler_start(handler)) {
@@ -84,10 +93,13 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
 
 /* The old version goes on, if there is one. */
 static void load_failed(struct eng_handler *handler, struct span reason) {
+    if (handler->last_error.len > 0) {
+        eng_event(handler, "reload_failed", buf_span(&handler->last_error));
+    }
     if (handler->version != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
                  "the new script does not load: version %u goes on", handler->version->number);
-    } else {
+    } else if (handler->path != NULL) {
         eng_handler_fail(handler, reason);
     }
     answer_askers(handler, reason);
@@ -129,7 +141,7 @@ static void end_loader(struct eng_handler *handler) {
     }
 }
 
-bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct err *err) {
+bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, struct err *err) {
     static const struct eng_start start = {.purpose = ENG_LOAD};
     struct eng_version *version = eng_version_create(handler, text);
     if (version == NULL) {
@@ -150,7 +162,7 @@ bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct
     return true;
 }
 
-void eng_load(struct eng_handler *handler, const struct span *text,
+void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller) {
     struct err err;
     struct buf reason = {0};
@@ -171,7 +183,7 @@ void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
         eng_load(handler, NULL, caller);
         return;
     }
-    struct span text = buf_span(&version->source);
+    struct eng_text text = {.source = buf_span(&version->source)};
     eng_load(handler, &text, caller);
 }
 

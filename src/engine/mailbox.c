@@ -13,6 +13,10 @@ static void refuse(struct eng_proc *proc, struct eng_mail *mail, const char *kin
                    size_t used) {
     struct buf reason = {0};
     eng_reason_limit(&reason, kind, max, used);
+    if (!proc->mailbox.reported) {
+        proc->mailbox.reported = true;
+        eng_event_limit(proc->handler, kind, max, used);
+    }
     if (mail->caller.kind == ENG_CALL || mail->caller.kind == ENG_ANY) {
         eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&reason));
     } else if (!proc->mailbox.told_full) {
@@ -40,6 +44,11 @@ static bool is_answered(struct eng_proc *proc, struct eng_mail *mail) {
 }
 
 void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail) {
+    if (proc->handler == NULL) {
+        proc->service(proc, mail);
+        free(mail);
+        return;
+    }
     struct eng_mailbox *box = &proc->mailbox;
     bool is_system = mail->caller.kind == ENG_SYSTEM;
     if (is_answered(proc, mail)) {
@@ -73,6 +82,7 @@ void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail) {
     box->system -= mail->caller.kind == ENG_SYSTEM;
     box->taken++;
     box->told_full = box->told_full && box->count > 0;
+    box->reported = box->reported && box->count > 0;
 }
 
 struct eng_mail *eng_mailbox_next(const struct eng_proc *proc) {

@@ -16,6 +16,9 @@ struct eng_proc *eng_whereis(struct engine *engine, struct span text, struct spa
     if (span_equal(text, span_str("net_kernel"))) {
         return engine->net_kernel;
     }
+    if (span_equal(text, span_str("lunode"))) {
+        return engine->control;
+    }
     const struct eng_name *name = find(engine, text);
     if (name != NULL) {
         return name->proc;

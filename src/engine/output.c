@@ -27,7 +27,10 @@ static struct span join(lua_State *L) {
 /* [-n, +0, e] */
 static int write_line(lua_State *L, enum log_level level) {
     struct eng_handler *handler = eng_handler_of(L);
-    log_text(handler->engine->log, level, handler->name, join(L));
+    struct span text = join(L);
+    if (!eng_eval_print(handler->engine, text, true)) {
+        log_text(handler->engine->log, level, handler->name, text);
+    }
     return 0;
 }
 
@@ -87,7 +90,8 @@ static int io_write(lua_State *L) {
     for (int i = 1; i <= n; i++) {
         size_t len;
         const char *text = luaL_tolstring(L, i, &len);
-        if (!write_text(handler, span_of(text, len))) {
+        if (!eng_eval_print(handler->engine, span_of(text, len), false) &&
+            !write_text(handler, span_of(text, len))) {
             return luaL_error(L, "io.write: no memory");
         }
         lua_pop(L, 1);

@@ -68,7 +68,8 @@ struct eng_mailbox {
     uint64_t number; /* of the last one that came */
     uint64_t taken;  /* how many were taken out: tells a walk that its place may be gone */
     uint64_t pinned; /* the number of the one that is decoded just now; 0: none */
-    bool told_full;  /* the log has a line about it */
+    bool told_full;  /* the log has a line about it, */
+    bool reported;   /* and subscribers know */
 };
 
 /* Delivers a message to a process, which owns it from now on, unless its mailbox is full: then the
@@ -319,6 +320,7 @@ enum eng_purpose {
     ENG_ONCE,    /* runs one function of its handler, then ends */
     ENG_CLOSURE, /* runs one Lua function of the script, then ends */
     ENG_LOAD,    /* runs the top level of a version, then ends */
+    ENG_EVAL,    /* runs source that somebody has sent, then ends */
 };
 
 struct eng_start {
@@ -326,10 +328,10 @@ struct eng_start {
     struct span function; /* of ENG_ONCE: its name */
     uint32_t count;       /* of arguments */
     struct span args;     /* them, one term behind the other */
-    int closure;          /* of ENG_CLOSURE: the registry's table {function, arguments...} */
-    struct span parent;   /* pid of who started it; may be empty */
-    bool is_child;        /* with a link: to OTP it has a parent only then */
-    struct span result;   /* erpc's reference: the process ends with {result, return, value} */
+    int closure; /* of ENG_CLOSURE and ENG_EVAL: the registry's table {function, arguments...} */
+    struct span parent; /* pid of who started it; may be empty */
+    bool is_child;      /* with a link: to OTP it has a parent only then */
+    struct span result; /* erpc's reference: the process ends with {result, return, value} */
 };
 
 enum eng_stage {
@@ -363,6 +365,7 @@ struct eng_proc {
     struct buf pid; /* its pid as an external term */
     struct eng_start *start;
     struct eng_version *version; /* what it runs; NULL before its start */
+    struct eng_eval *eval;       /* of ENG_EVAL */
     uint64_t ran_ns;             /* the time that it has run */
     enum eng_stage stage;
     enum eng_job job;
@@ -512,6 +515,15 @@ enum { ENG_MAX_FAILURES = 5, ENG_FAILURE_SPAN_MS = 10000 };
 
 struct eng_asker;
 
+/* What it has done since it is there. */
+struct eng_counters {
+    uint64_t messages;
+    uint64_t errors;
+    uint64_t restarts;
+    uint64_t run_ns;
+    uint64_t longest_ns; /* slice */
+};
+
 struct eng_handler {
     struct engine *engine;
     char *name;
@@ -533,6 +545,9 @@ struct eng_handler {
     struct eng_handler *prev_ready, *next_ready; /* handlers that have such */
     struct buf unfinished;                       /* what io.write has written of a line */
     struct buf warning;                          /* the parts of a warning so far */
+    struct buf start;      /* the argument of `init`, an external term; may be empty */
+    struct buf last_error; /* the map that tells of it; may be empty */
+    struct eng_counters counters;
     struct buf failure; /* why it is down, an external term; empty when it never was */
     uint64_t failures[ENG_MAX_FAILURES]; /* when it failed last, ms of the loop's clock */
     struct eng_handler *next;
@@ -543,7 +558,8 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
                                        struct err *err);
 void eng_handler_destroy(struct eng_handler *handler);
 
-/* Makes one with its registered process, which waits for a version. NULL: no memory. */
+/* Makes one that the engine knows. Its registered process starts with its first version, or earlier
+ * by eng_handler_start. NULL: no memory. */
 struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_script *script,
                                     struct err *err);
 
@@ -586,10 +602,19 @@ struct eng_version {
     int value_ref; /* what it returned: a table or a function; LUA_NOREF before */
     int meta_ref;  /* the metatable of every `self` */
     struct buf source;
+    size_t max_mailbox; /* what its load wants of the handler; 0: nothing */
+    struct buf start;   /* the same: the argument of `init` */
+};
+
+/* A script that comes over the wire. */
+struct eng_text {
+    struct span source;
+    size_t max_mailbox; /* 0: as it was */
+    struct span start;  /* the argument of `init`; empty: as it was */
 };
 
 /* One with a user. `text` NULL: the handler's file will be read. NULL: no memory. */
-struct eng_version *eng_version_create(struct eng_handler *handler, const struct span *text);
+struct eng_version *eng_version_create(struct eng_handler *handler, const struct eng_text *text);
 struct eng_version *eng_version_take(struct eng_version *version);
 void eng_version_drop(struct eng_version *version); /* NULL is fine */
 
@@ -630,11 +655,11 @@ struct span eng_path_folder(const char *path);
 
 /* Begins to load a new version, from a text or the handler's file. False when it does not compile:
  * nothing else happens then. */
-bool eng_load_begin(struct eng_handler *handler, const struct span *text, struct err *err);
+bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, struct err *err);
 
 /* The same; what comes of it is logged, and told to the caller (NULL: nobody asks) by {ok, Version}
  * or {error, Reason}. A load that is going on gives way to it. */
-void eng_load(struct eng_handler *handler, const struct span *text,
+void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller);
 
 /* The same with the file, or the text, that the handler runs. */
@@ -778,6 +803,93 @@ void eng_files_of(struct eng_version *version);
 
 /* }==== */
 
+/* {==== clients.c: who is told things ====================================================== */
+
+struct eng_client {
+    struct eng_client *next;
+    struct span pid;
+    struct span ref; /* of the monitor on it */
+    bool subscribed; /* to events */
+    int env_ref;     /* a prompt's globals in the scratchpad; LUA_NOREF: none yet */
+    uint8_t bytes[];
+};
+
+struct eng_client *eng_client_find(const struct engine *engine, struct span pid);
+
+/* The one that is known, or a new one. NULL: it is dead, or there is no memory. */
+struct eng_client *eng_client_add(struct engine *engine, struct span pid);
+void eng_client_forget(struct engine *engine, struct eng_client *client);
+void eng_client_died(struct engine *engine, struct span ref);
+void eng_clients_clear(struct engine *engine);
+
+/* Opens a message to a client; NULL when it can't be sent, or the client's node does not read. What
+ * is not complete is not sent. */
+struct buf *eng_client_begin(struct engine *engine, struct span pid);
+void eng_client_end(struct engine *engine, bool complete);
+
+/* Tells the subscribers. `details`: a map. */
+void eng_event(struct eng_handler *handler, const char *event, struct span details);
+
+/* The same with details made of up to two numbers (a key is NULL: without), a reason, a limit. */
+void eng_event_numbers(struct eng_handler *handler, const char *event, const char *key1,
+                       uint64_t value1, const char *key2, uint64_t value2);
+void eng_event_text(struct eng_handler *handler, const char *event, const char *reason);
+void eng_event_limit(struct eng_handler *handler, const char *kind, size_t max, size_t used);
+
+/* }==== */
+
+/* {==== eval.c, complete.c ================================================================ */
+
+struct eng_eval {
+    struct eng_caller caller; /* who gets the values */
+    struct span prompt;       /* the pid that gets what is printed; may be empty */
+    struct buf unfinished;    /* what it has printed of a line */
+    bool answered;
+    uint8_t bytes[];
+};
+
+/* Where things run that belong to no handler; made when it is first used. NULL: no memory. */
+struct eng_handler *eng_scratchpad(struct engine *engine);
+
+/* Runs the source in a process of its own; `client` is the prompt that it came from, or NULL. The
+ * caller gets {ok, [Value]} or {error, Reason}. */
+void eng_eval(struct eng_handler *handler, struct eng_client *client, struct span source,
+              const struct eng_caller *caller);
+
+/* What the source sees as globals. [-0, +1, m] */
+void eng_eval_push_environment(lua_State *L, struct eng_handler *handler,
+                               struct eng_client *client);
+
+int eng_eval_run(lua_State *L, struct eng_proc *proc); /* [-0, +0, e] */
+
+/* The process has ended: who has no answer gets the reason. */
+void eng_eval_ended(struct eng_proc *proc, struct span reason);
+void eng_eval_free(struct eng_eval *eval); /* NULL is fine */
+
+/* Ends the evaluations of a prompt. */
+void eng_evals_end(struct engine *engine, struct span prompt, const char *why);
+
+/* What the running process prints goes to its prompt; false when it has none. `whole`: a line's end
+ * follows. The second is for what is left of a line. */
+bool eng_eval_print(struct engine *engine, struct span text, bool whole);
+void eng_eval_flush(struct eng_proc *proc);
+
+/* Appends the list of what the last word of `text` may become. */
+bool eng_complete(struct eng_handler *handler, struct eng_client *client, struct span text,
+                  struct buf *out);
+
+/* }==== */
+
+/* {==== control.c, report.c =============================================================== */
+
+void eng_control_serve(struct eng_proc *proc, struct eng_mail *mail);
+
+/* Append the answers to :handlers and :stats. */
+bool eng_report_handlers(struct engine *engine, struct buf *out);
+bool eng_report_stats(struct engine *engine, struct buf *out);
+
+/* }==== */
+
 /* {==== engine.c ========================================================================== */
 
 struct engine {
@@ -794,6 +906,10 @@ struct engine {
     struct eng_handler *only;  /* the one handler the node was started with */
     struct eng_handler *ready; /* those with a process that can run, in order */
     struct eng_proc *net_kernel;
+    struct eng_proc *control; /* the process `lunode` */
+    struct eng_client *clients;
+    struct eng_handler *scratchpad; /* NULL: nobody has used it */
+    uint64_t begun_ns;
     struct eng_proc *printer;        /* the group leader of what this node runs elsewhere */
     struct eng_proc *procs;          /* uthash */
     struct eng_monitor *monitors;    /* uthash */

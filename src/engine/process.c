@@ -115,7 +115,7 @@ static void free_lua(struct eng_proc *proc) {
         eng_mail_free(proc, proc->serving);
     }
     luaL_unref(L, LUA_REGISTRYINDEX, proc->self_ref);
-    if (proc->start->purpose == ENG_CLOSURE) {
+    if (proc->start->purpose == ENG_CLOSURE || proc->start->purpose == ENG_EVAL) {
         luaL_unref(L, LUA_REGISTRYINDEX, proc->start->closure);
     }
     eng_version_use(proc, NULL);
@@ -140,6 +140,7 @@ void eng_proc_destroy(struct eng_proc *proc) {
             proc->handler->proc = NULL;
         }
     }
+    eng_eval_free(proc->eval);
     free(proc->start);
     buf_finish(&proc->reason);
     buf_finish(&proc->answer);

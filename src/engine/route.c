@@ -30,12 +30,7 @@ static void deliver(struct eng_proc *proc, struct dist_peer *peer, struct span s
         return;
     }
     mail->origin = origin_of(proc->engine, peer);
-    if (proc->handler == NULL) {
-        proc->service(proc, mail);
-        free(mail);
-    } else {
-        eng_mailbox_deliver(proc, mail);
-    }
+    eng_mailbox_deliver(proc, mail);
 }
 
 /* Nobody has the name `any`, or its handler is down: the sender waits for {node, value}. */

@@ -19,7 +19,8 @@ static bool can_run(const struct eng_proc *proc) {
     }
     switch (proc->stage) {
     case ENG_STARTING:
-        return proc->handler->version != NULL || proc->start->purpose == ENG_LOAD;
+        return proc->handler->version != NULL || proc->start->purpose == ENG_LOAD ||
+               proc->start->purpose == ENG_EVAL;
     case ENG_LIVING:
         return eng_version_is_old(proc) || (proc->version->has_run && !proc->suspended) ||
                eng_mailbox_next(proc) != NULL;
@@ -127,6 +128,7 @@ static lua_CFunction next_message(struct eng_proc *proc) {
     }
     proc->current = mail;
     proc->job = ENG_MESSAGE;
+    proc->handler->counters.messages++;
     return mail->caller.kind == ENG_SYSTEM ? eng_run_system : eng_run_message;
 }
 
@@ -226,6 +228,7 @@ static void wrap_for_erpc(struct eng_proc *proc, struct buf *reason) {
 
 static void job_failed(struct eng_proc *proc) {
     bool was_ending = proc->job == ENG_TERMINATE;
+    proc->handler->counters.errors++;
     struct buf reason = {0};
     struct buf text = {0};
     eng_send_drop(proc->engine);
@@ -233,6 +236,8 @@ static void job_failed(struct eng_proc *proc) {
     proc->job = ENG_IDLE;
     if (proc->start->result.len > 0) {
         wrap_for_erpc(proc, &reason);
+    } else if (proc->eval != NULL) {
+        proc->logged = true; /* whoever evaluates is told */
     } else {
         log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&text));
         proc->logged = true;
@@ -273,6 +278,15 @@ static void after_slice(struct eng_proc *proc, int status) {
     }
 }
 
+static void count_slice(struct eng_proc *proc, uint64_t ns) {
+    struct eng_counters *counters = &proc->handler->counters;
+    proc->ran_ns += ns;
+    counters->run_ns += ns;
+    if (ns > counters->longest_ns) {
+        counters->longest_ns = ns;
+    }
+}
+
 /* Runs the process whose turn it is for a slice. */
 static void step(struct engine *engine) {
     struct eng_proc *proc = take_next(engine);
@@ -294,7 +308,7 @@ static void step(struct engine *engine) {
     engine->slice.who = proc->handler->name;
     uint64_t begin = uv_hrtime();
     int status = eng_slice_run(&engine->slice, proc->co, args, &results);
-    proc->ran_ns += uv_hrtime() - begin;
+    count_slice(proc, uv_hrtime() - begin);
     engine->running = NULL;
     if (status == LUA_YIELD) {
         lua_pop(proc->co, results);

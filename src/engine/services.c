@@ -1,5 +1,6 @@
-/* The processes that are part of the node: net_kernel, which answers Node.ping, and the printer,
- * which is the group leader of what this node's scripts run on other nodes. */
+/* The processes that are part of the node: net_kernel, which answers Node.ping, the printer, which
+ * is the group leader of what this node's scripts run on other nodes, and `lunode`: see control.c.
+ */
 #include "engine/private.h"
 
 /* {==== net_kernel ======================================================================== */
@@ -143,7 +144,8 @@ static void serve_printer(struct eng_proc *proc, struct eng_mail *mail) {
 bool eng_services_start(struct engine *engine) {
     engine->net_kernel = eng_proc_service(engine, serve_net_kernel);
     engine->printer = eng_proc_service(engine, serve_printer);
-    return engine->net_kernel != NULL && engine->printer != NULL;
+    engine->control = eng_proc_service(engine, eng_control_serve);
+    return engine->net_kernel != NULL && engine->printer != NULL && engine->control != NULL;
 }
 
 void eng_services_stop(struct engine *engine) {
@@ -152,5 +154,9 @@ void eng_services_stop(struct engine *engine) {
     }
     if (engine->printer != NULL) {
         eng_proc_destroy(engine->printer);
+    }
+    if (engine->control != NULL) {
+        eng_clients_clear(engine);
+        eng_proc_destroy(engine->control);
     }
 }

@@ -55,7 +55,7 @@ static int compile(lua_State *L) {
     return 0;
 }
 
-struct eng_version *eng_version_create(struct eng_handler *handler, const struct span *text) {
+struct eng_version *eng_version_create(struct eng_handler *handler, const struct eng_text *text) {
     struct eng_version *version = calloc(1, sizeof *version);
     if (version == NULL) {
         return NULL;
@@ -65,8 +65,13 @@ struct eng_version *eng_version_create(struct eng_handler *handler, const struct
     version->chunk_ref = version->value_ref = version->meta_ref = LUA_NOREF;
     version->env_ref = version->files_ref = LUA_NOREF;
     version->is_text = text != NULL;
-    if (text != NULL && !buf_append(&version->source, text->data, text->len)) {
-        free(version);
+    if (text == NULL) {
+        return version;
+    }
+    version->max_mailbox = text->max_mailbox;
+    if (!buf_append(&version->source, text->source.data, text->source.len) ||
+        !buf_append(&version->start, text->start.data, text->start.len)) {
+        eng_version_drop(version);
         return NULL;
     }
     return version;
@@ -149,6 +154,7 @@ void eng_version_drop(struct eng_version *version) {
         luaL_unref(L, LUA_REGISTRYINDEX, refs[i]);
     }
     buf_finish(&version->source);
+    buf_finish(&version->start);
     free(version);
 }
 

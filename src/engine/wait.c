@@ -105,6 +105,7 @@ static int take(lua_State *L, struct eng_proc *proc, struct eng_mail *mail) {
     push_message(L, proc, mail);
     eng_mailbox_take(proc, mail);
     eng_mail_free(proc, mail);
+    proc->handler->counters.messages++;
     return 2;
 }
 

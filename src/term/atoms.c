@@ -42,6 +42,10 @@ struct term_atoms *term_atoms_create(void) {
     return atoms;
 }
 
+uint32_t term_atoms_count(const struct term_atoms *atoms) {
+    return atoms->count;
+}
+
 void term_atoms_destroy(struct term_atoms *atoms) {
     if (atoms == NULL) {
         return;

@@ -35,6 +35,9 @@ bool term_atom_intern(struct term_atoms *atoms, struct span name, uint32_t *numb
 /* The number of the atom `name`, or 0 when there is none. Makes none. */
 uint32_t term_atom_find(const struct term_atoms *atoms, struct span name);
 
+/* How many there are. */
+uint32_t term_atoms_count(const struct term_atoms *atoms);
+
 /* The name of atom `number`, empty when there is none. */
 struct span term_atom_name(const struct term_atoms *atoms, uint32_t number);
 

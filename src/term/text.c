@@ -131,8 +131,9 @@ static bool is_plain(struct span name) {
         return false;
     }
     for (size_t i = 1; i < name.len; i++) {
-        bool end = i + 1 == name.len && (name.data[i] == '?' || name.data[i] == '!');
-        if (name.data[i] >= 0x80 || !(isalnum(name.data[i]) || strchr("_@", name.data[i]) || end)) {
+        uint8_t c = name.data[i];
+        bool end = i + 1 == name.len && (c == '?' || c == '!');
+        if (c >= 0x80 || !(isalnum(c) || c == '_' || c == '@' || end)) {
             return false;
         }
     }

@@ -129,7 +129,8 @@ defmodule Lunode.ReloadTest do
 
   test "a call in flight ends on the code that it began with" do
     node = start(%{"counter.lua" => counter("one")})
-    request = :gen_server.send_request(node.counter, {:nap, 700})
+    assert call(node.counter) == "one"
+    request = :gen_server.send_request(node.counter, {:nap, limit(700)})
     Process.sleep(50)
     save(node, counter("two"))
     assert_output(node, ~r/version 2 is live/)

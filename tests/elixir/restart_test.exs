@@ -65,7 +65,9 @@ defmodule Lunode.RestartTest do
       capture_log(fn ->
         {:ok, lua} = Lunode.start_link(handlers: handlers)
         assert Lunode.call(lua, :other, 1) == 1
-        eventually(fn -> match?({:lua_error, "never", _}, reason(lua, :stillborn)) end)
+        whereis = fn -> :erpc.call(Lunode.node(lua), :erlang, :whereis, [:stillborn]) end
+        eventually(fn -> whereis.() == :undefined end)
+        assert {:lua_error, "never", _} = reason(lua, :stillborn)
         Lunode.stop(lua)
       end)
 

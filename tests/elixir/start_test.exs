@@ -65,6 +65,7 @@ defmodule Lunode.StartTest do
       refute Node.connect(raw.node)
     end
 
+    @tag :not_under_valgrind
     test "is gone from the process's environment" do
       raw = RawNode.start_standalone([], env: %{@cookie => "a_cookie_to_look_for"})
       refute File.read!("/proc/#{raw.os_pid}/environ") =~ "a_cookie_to_look_for"

@@ -1,0 +1,401 @@
+/* The process `lunode`: what people and programs ask of the node itself. It answers also while
+ * every handler is busy. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/private.h"
+#include "version.h"
+
+/* A request, taken apart. */
+struct request {
+    struct engine *engine;
+    const struct eng_caller *caller;
+    struct span name;    /* what is asked for */
+    uint32_t count;      /* of arguments */
+    struct span args[4]; /* each a whole term */
+};
+
+enum { MAX_ARGS = 4 };
+
+/* {==== Reading =========================================================================== */
+
+/* :name or {:name, argument...} */
+static bool read_request(struct span body, struct request *request) {
+    bool latin1;
+    uint32_t arity = 1;
+    ext_take_tuple(&body, &arity);
+    if (arity == 0 || arity > MAX_ARGS + 1 || !ext_take_atom(&body, &request->name, &latin1)) {
+        return false;
+    }
+    request->count = arity - 1;
+    for (uint32_t i = 0; i < request->count; i++) {
+        if (!ext_take(&body, &request->args[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool take_binary(struct span term, struct span *bytes) {
+    if (term.len < 5 || term.data[0] != EXT_BINARY) {
+        return false;
+    }
+    *bytes = span_of(term.data + 5, term.len - 5);
+    return true;
+}
+
+static bool take_name(struct span term, struct span *name) {
+    bool latin1;
+    return ext_take_atom(&term, name, &latin1);
+}
+
+/* The pairs of a map. False when it is none. */
+static bool take_map(struct span *in, uint32_t *pairs) {
+    if (in->len < 5 || in->data[0] != EXT_MAP) {
+        return false;
+    }
+    *pairs = ext_u32(in->data + 1);
+    *in = span_of(in->data + 5, in->len - 5);
+    return true;
+}
+
+/* }==== */
+
+/* {==== Answering ========================================================================= */
+
+static void reply(const struct request *request, struct span term) {
+    eng_reply_term(request->engine, request->engine->control, request->caller, term);
+}
+
+static void reply_atom(const struct request *request, const char *name) {
+    eng_reply_atom(request->engine, request->engine->control, request->caller, name);
+}
+
+/* {error, Reason} */
+static void reply_error(const struct request *request, struct span reason) {
+    struct buf term = {0};
+    if (ext_put_tuple(&term, 2) && ext_put_atom(&term, span_str("error")) &&
+        buf_append(&term, reason.data, reason.len)) {
+        reply(request, buf_span(&term));
+    }
+    buf_finish(&term);
+}
+
+static void reply_noproc(const struct request *request) {
+    struct buf reason = {0};
+    eng_reason_atom(&reason, "noproc");
+    reply_error(request, buf_span(&reason));
+    buf_finish(&reason);
+}
+
+/* {error, {Kind, Text}} */
+static void reply_text_error(const struct request *request, const char *kind, const char *text) {
+    struct buf reason = {0};
+    eng_reason_text(&reason, kind, span_str(text));
+    reply_error(request, buf_span(&reason));
+    buf_finish(&reason);
+}
+
+/* }==== */
+
+/* {==== Looking =========================================================================== */
+
+static bool serve_version(const struct request *request) {
+    struct buf term = {0};
+    if (ext_put_binary(&term, span_str(LUNODE_VERSION))) {
+        reply(request, buf_span(&term));
+    }
+    buf_finish(&term);
+    return true;
+}
+
+static bool serve_report(const struct request *request) {
+    struct buf term = {0};
+    bool ok = span_equal(request->name, span_str("stats"))
+                  ? eng_report_stats(request->engine, &term)
+                  : eng_report_handlers(request->engine, &term);
+    if (ok) {
+        reply(request, buf_span(&term));
+    }
+    buf_finish(&term);
+    return true;
+}
+
+/* {subscribe, Pid}, {unsubscribe, Pid} */
+static bool serve_subscribe(const struct request *request) {
+    bool on = span_equal(request->name, span_str("subscribe"));
+    struct engine *engine = request->engine;
+    if (!ext_is_pid(request->args[0])) {
+        return false;
+    }
+    struct eng_client *client =
+        on ? eng_client_add(engine, request->args[0]) : eng_client_find(engine, request->args[0]);
+    if (client != NULL) {
+        client->subscribed = on;
+    }
+    reply_atom(request, "ok");
+    return true;
+}
+
+/* }==== */
+
+/* {==== Evaluating ======================================================================== */
+
+/* The value of the option `prompt`, the only one; empty without options. */
+static bool take_prompt(struct span options, struct span *prompt) {
+    uint32_t pairs;
+    struct span key;
+    *prompt = (struct span){0};
+    if (!take_map(&options, &pairs) || pairs > 1) {
+        return false;
+    }
+    return pairs == 0 || (ext_take(&options, &key) && ext_is_atom(key, "prompt") &&
+                          ext_take(&options, prompt) && ext_is_pid(*prompt));
+}
+
+/* The handler of that name; `nil` is the scratchpad. */
+static struct eng_handler *find_vm(struct engine *engine, struct span name) {
+    return span_equal(name, span_str("nil")) ? eng_scratchpad(engine)
+                                             : eng_handler_find(engine, name);
+}
+
+/* {eval, Handler, Source}, {eval, Handler, Source, Options} */
+static bool serve_eval(const struct request *request) {
+    struct span name;
+    struct span source;
+    struct span prompt = {0};
+    if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &source) ||
+        (request->count == 3 && !take_prompt(request->args[2], &prompt))) {
+        return false;
+    }
+    struct eng_handler *handler = find_vm(request->engine, name);
+    struct eng_client *client = NULL;
+    if (prompt.len > 0) {
+        client = eng_client_add(request->engine, prompt);
+        if (client == NULL) {
+            reply_noproc(request);
+            return true;
+        }
+    }
+    if (handler == NULL || handler->L == NULL) {
+        reply_noproc(request);
+    } else {
+        eng_eval(handler, client, source, request->caller);
+    }
+    return true;
+}
+
+/* {interrupt, Pid} */
+static bool serve_interrupt(const struct request *request) {
+    if (!ext_is_pid(request->args[0])) {
+        return false;
+    }
+    eng_evals_end(request->engine, request->args[0], "interrupted");
+    reply_atom(request, "ok");
+    return true;
+}
+
+/* {complete, Handler, Text, Pid} */
+static bool serve_complete(const struct request *request) {
+    struct span name;
+    struct span text;
+    struct buf term = {0};
+    if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text) ||
+        !ext_is_pid(request->args[2])) {
+        return false;
+    }
+    struct eng_handler *handler = find_vm(request->engine, name);
+    struct eng_client *client = eng_client_find(request->engine, request->args[2]);
+    if (handler != NULL && eng_complete(handler, client, text, &term)) {
+        reply(request, buf_span(&term));
+    } else {
+        term.len = 0;
+        if (ext_put_nil(&term)) {
+            reply(request, buf_span(&term));
+        }
+    }
+    buf_finish(&term);
+    return true;
+}
+
+/* }==== */
+
+/* {==== Loading =========================================================================== */
+
+/* {reload, Name}, {unload, Name} */
+static bool serve_reload(const struct request *request) {
+    struct span name;
+    if (!take_name(request->args[0], &name)) {
+        return false;
+    }
+    struct eng_handler *handler = eng_handler_find(request->engine, name);
+    if (handler == NULL) {
+        reply_noproc(request);
+    } else if (span_equal(request->name, span_str("reload"))) {
+        eng_reload(handler, request->caller);
+    } else {
+        eng_unload(handler);
+        reply_atom(request, "ok");
+    }
+    return true;
+}
+
+/* What a load may say. */
+struct options {
+    bool trusted;
+    struct eng_text *text;
+};
+
+/* The pairs of `limits`. */
+static bool read_limits(struct span map, struct options *options, struct err *err) {
+    uint32_t pairs;
+    struct span key;
+    int64_t number;
+    if (!take_map(&map, &pairs)) {
+        return err_set(err, "limits: a map expected");
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        if (!ext_take(&map, &key) || !ext_is_atom(key, "mailbox")) {
+            return err_set(err, "limits: only mailbox is known");
+        }
+        if (!ext_take_int(&map, &number) || number <= 0) {
+            return err_set(err, "limits.mailbox: a number of messages above 0 expected");
+        }
+        options->text->max_mailbox = (size_t)number;
+    }
+    return true;
+}
+
+static bool read_option(struct span key, struct span value, struct options *options,
+                        struct err *err) {
+    if (ext_is_atom(key, "start")) {
+        options->text->start = value;
+        return true;
+    }
+    if (ext_is_atom(key, "limits")) {
+        return read_limits(value, options, err);
+    }
+    if (ext_is_atom(key, "trust")) {
+        options->trusted = ext_is_atom(value, "full");
+        return options->trusted || err_set(err, "trust: only full is known");
+    }
+    return err_set(err, "unknown option; known: trust, limits, start");
+}
+
+static bool read_options(struct span map, struct options *options, struct err *err) {
+    uint32_t pairs;
+    struct span key;
+    struct span value;
+    if (!take_map(&map, &pairs)) {
+        return err_set(err, "the options: a map expected");
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        if (!ext_take(&map, &key) || !ext_take(&map, &value)) {
+            return err_set(err, "the options: no whole term");
+        }
+        if (!read_option(key, value, options, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The handler of that name, made if there is none. NULL, with the caller told, when it can't be. */
+static struct eng_handler *find_or_add(const struct request *request, struct span name,
+                                       struct err *err) {
+    char text[256];
+    struct eng_handler *handler = eng_handler_find(request->engine, name);
+    if (handler != NULL) {
+        return handler;
+    }
+    (void)snprintf(text, sizeof text, "%.*s", (int)name.len, (const char *)name.data);
+    if (name.len >= sizeof text || !eng_config_check_name(text, err)) {
+        return NULL;
+    }
+    if (strcmp(text, "any") == 0) {
+        err_set(err, "any is the default handler, which no load changes");
+        return NULL;
+    }
+    struct eng_script script = {.name = text, .max_mailbox = ENG_MAX_MAILBOX};
+    return eng_handler_add(request->engine, &script, err);
+}
+
+static void load(const struct request *request, struct span name, const struct eng_text *text) {
+    struct err err;
+    struct eng_handler *handler = find_or_add(request, name, &err);
+    if (handler == NULL) {
+        reply_text_error(request, "bad_name", err.text);
+    } else {
+        eng_load(handler, text, request->caller);
+    }
+}
+
+/* {load, Name, Source, Options} */
+static bool serve_load(const struct request *request) {
+    struct span name;
+    struct eng_text text = {0};
+    struct options options = {.text = &text};
+    struct err err;
+    if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text.source)) {
+        return false;
+    }
+    if (!read_options(request->args[2], &options, &err)) {
+        reply_text_error(request, "bad_option", err.text);
+    } else if (!options.trusted) {
+        reply_text_error(request, "untrusted",
+                         "this node cannot run untrusted scripts: say trust: :full");
+    } else {
+        load(request, name, &text);
+    }
+    return true;
+}
+
+/* }==== */
+
+static const struct {
+    const char *name;
+    uint32_t min, max; /* arguments */
+    bool (*serve)(const struct request *);
+} requests[] = {
+    {"version", 0, 0, serve_version},     {"stats", 0, 0, serve_report},
+    {"handlers", 0, 0, serve_report},     {"eval", 2, 3, serve_eval},
+    {"complete", 3, 3, serve_complete},   {"interrupt", 1, 1, serve_interrupt},
+    {"subscribe", 1, 1, serve_subscribe}, {"unsubscribe", 1, 1, serve_subscribe},
+    {"load", 3, 3, serve_load},           {"reload", 1, 1, serve_reload},
+    {"unload", 1, 1, serve_reload},
+};
+
+/* False when it is no request that is known. */
+static bool serve_request(const struct request *request) {
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        if (span_equal(request->name, span_str(requests[i].name)) &&
+            request->count >= requests[i].min && request->count <= requests[i].max) {
+            return requests[i].serve(request);
+        }
+    }
+    return false;
+}
+
+/* {'DOWN', Ref, process, Pid, Reason} of a client. */
+static void serve_info(struct engine *engine, struct span body) {
+    struct span head;
+    struct span ref;
+    uint32_t arity;
+    if (ext_take_tuple(&body, &arity) && arity == 5 && ext_take(&body, &head) &&
+        ext_is_atom(head, "DOWN") && ext_take(&body, &ref)) {
+        eng_client_died(engine, ref);
+    }
+}
+
+void eng_control_serve(struct eng_proc *proc, struct eng_mail *mail) {
+    struct request request = {.engine = proc->engine, .caller = &mail->caller};
+    struct buf reason = {0};
+    if (mail->caller.kind == ENG_INFO) {
+        serve_info(proc->engine, mail->body);
+    } else if (mail->caller.kind == ENG_CALL &&
+               !(read_request(mail->body, &request) && serve_request(&request))) {
+        eng_reason_undef(&reason, mail->body);
+        eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&reason));
+        buf_finish(&reason);
+    }
+}
