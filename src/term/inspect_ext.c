@@ -1,7 +1,7 @@
 /* External terms as text, as Elixir's inspect writes them, straight from their bytes: what it takes
  * is bounded by the length of the text, whatever the size of the term. Every container writes a
  * byte before what is in it, so the length bounds the depth of the recursion too. */
-#include <stdio.h>
+#include <stdlib.h>
 
 #include "base/ext.h"
 #include "term/private.h"
@@ -112,7 +112,7 @@ static void put_float(struct walk *walk) {
     } else {
         char digits[32] = "";
         memcpy(digits, term.data + 1, sizeof digits - 1);
-        (void)sscanf(digits, "%lf", &number);
+        number = strtod(digits, NULL);
     }
     term_text_float(&walk->text, number);
 }

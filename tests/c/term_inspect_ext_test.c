@@ -111,18 +111,23 @@ static void what_is_cut_off_or_long_ends_with_dots(void **state) {
     }
 }
 
+static uint32_t next_random(uint64_t *random) {
+    *random = *random * 6364136223846793005U + 1442695040888963407U;
+    return (uint32_t)(*random >> 33);
+}
+
 static void wrong_bytes_do_no_harm(void **state) {
     (void)state;
     char text[SIZE];
     uint8_t bytes[64];
-    srand(1);
+    uint64_t random = 1;
     for (int round = 0; round < 200000; round++) {
-        size_t i = (size_t)rand() % ZOO;
+        size_t i = next_random(&random) % ZOO;
         size_t len = zoo[i].len;
         memcpy(bytes, zoo[i].bytes, len);
         if (len > 0) {
-            bytes[(size_t)rand() % len] = (uint8_t)rand();
-            bytes[(size_t)rand() % len] = (uint8_t)zoo[(size_t)rand() % ZOO].bytes[0];
+            bytes[next_random(&random) % len] = (uint8_t)next_random(&random);
+            bytes[next_random(&random) % len] = (uint8_t)zoo[next_random(&random) % ZOO].bytes[0];
         }
         inspect(bytes, len, text, sizeof text);
     }
