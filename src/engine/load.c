@@ -64,17 +64,26 @@ static void wake_processes(struct eng_handler *handler) {
     }
 }
 
-static void go_live(struct eng_handler *handler, struct eng_version *version) {
-    struct eng_version *old = handler->version;
-    eng_version_number(version);
-    handler->version = eng_version_take(version);
-    handler->failure.len = 0;
+/* What a load wants of its handler lasts until the handler's file is back. */
+static void take_options(struct eng_handler *handler, const struct eng_version *version) {
+    if (!version->is_text) {
+        handler->max_mailbox = handler->own_max_mailbox;
+        handler->start.len = 0;
+    }
     if (version->max_mailbox > 0) {
         handler->max_mailbox = version->max_mailbox;
     }
     if (version->start.len > 0) {
         eng_reason_copy(&handler->start, buf_span(&version->start));
     }
+}
+
+static void go_live(struct eng_handler *handler, struct eng_version *version) {
+    struct eng_version *old = handler->version;
+    eng_version_number(version);
+    handler->version = eng_version_take(version);
+    handler->failure.len = 0;
+    take_options(handler, version);
     if (old != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "version %u is live",
                  version->number);
@@ -115,7 +124,11 @@ void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader,
     }
     struct eng_version *version = handler->tried;
     handler->loader = NULL;
-    if (handler->engine->stopping || handler->leaving) {
+    if (handler->engine->stopping) {
+        return;
+    }
+    if (handler->leaving) {
+        answer_askers(handler, reason);
         return;
     }
     eng_files_of(version);
@@ -178,12 +191,15 @@ void eng_load(struct eng_handler *handler, const struct eng_text *text,
 }
 
 void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
-    const struct eng_version *version = handler->version;
+    const struct eng_version *version =
+        handler->version == NULL ? handler->tried : handler->version;
     if (version == NULL || !version->is_text) {
         eng_load(handler, NULL, caller);
         return;
     }
-    struct eng_text text = {.source = buf_span(&version->source)};
+    struct eng_text text = {.source = buf_span(&version->source),
+                            .max_mailbox = version->max_mailbox,
+                            .start = buf_span(&version->start)};
     eng_load(handler, &text, caller);
 }
 

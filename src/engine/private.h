@@ -532,6 +532,7 @@ struct eng_handler {
     bool stop_on_failure;
     bool leaving; /* unloaded: it goes with the last of its processes */
     size_t max_mailbox;
+    size_t own_max_mailbox;      /* the same while no load has changed it */
     lua_State *L;                /* its VM */
     struct eng_pool *pool;       /* coroutines to borrow */
     struct eng_version *version; /* what its processes are to run; NULL: none has loaded */
@@ -662,7 +663,7 @@ bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, st
 void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller);
 
-/* The same with the file, or the text, that the handler runs. */
+/* The same with the file, or the text, that the handler runs, or is about to. */
 void eng_reload(struct eng_handler *handler, const struct eng_caller *caller);
 
 /* Unloads what runs: the handler's file comes back if a text had replaced it. */
