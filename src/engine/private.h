@@ -789,6 +789,11 @@ bool eng_reason_is_quiet(struct span reason);
 bool eng_services_start(struct engine *engine);
 void eng_services_stop(struct engine *engine);
 
+/* A message for one of them, which owns it from now on. What a script sends waits until its slice
+ * is over: the services may run Lua, or end processes, in other VMs and in its own. */
+void eng_service_deliver(struct eng_proc *proc, struct eng_mail *mail);
+void eng_services_turn(struct engine *engine);
+
 /* }==== */
 
 /* {==== files.c: the scripts' folders ====================================================== */

@@ -332,6 +332,7 @@ void eng_sched_turn(struct engine *engine) {
     while (engine->ready != NULL && engine->interrupted == NULL && !(ran && is_long(engine)) &&
            uv_hrtime() < end) {
         step(engine);
+        eng_services_turn(engine);
         eng_exit_all(engine);
         ran = true;
     }
