@@ -753,6 +753,8 @@ int eng_wait(lua_State *L, struct eng_proc *proc, enum eng_wait wait, double ms,
 
 /* {==== output.c ========================================================================== */
 
+enum { ENG_MAX_UNFINISHED = 64 << 10 }; /* a line that grows beyond leaves in parts */
+
 /* Sets `print`, `io.write`, `erl.log` and where warnings go. Expects the table `erl` on top. [-0,
  * +0, m] */
 void eng_output_open(lua_State *L);
@@ -851,6 +853,7 @@ struct eng_eval {
     struct eng_proc *proc;
     struct eng_caller caller; /* who gets the values */
     struct span prompt;       /* the pid that gets what is printed; may be empty */
+    struct buf values;        /* what the caller gets */
     struct buf unfinished;    /* what it has printed of a line */
     bool answered;
     uint8_t bytes[];

@@ -8,6 +8,12 @@ enum { TURN_NS = 1000000 };
 
 /* {==== The run queue ===================================================================== */
 
+/* A process that runs the script's functions waits until there are some. */
+static bool has_what_it_runs(const struct eng_proc *proc) {
+    enum eng_purpose purpose = proc->start->purpose;
+    return proc->handler->version != NULL || (purpose != ENG_LASTING && purpose != ENG_ONCE);
+}
+
 /* Whether there is something that the process can do now. */
 static bool can_run(const struct eng_proc *proc) {
     if (!proc->engine->started || proc->killed || proc->queued || proc->blocked_on != NULL ||
@@ -19,8 +25,7 @@ static bool can_run(const struct eng_proc *proc) {
     }
     switch (proc->stage) {
     case ENG_STARTING:
-        return proc->handler->version != NULL || proc->start->purpose == ENG_LOAD ||
-               proc->start->purpose == ENG_EVAL;
+        return has_what_it_runs(proc);
     case ENG_LIVING:
         return eng_version_is_old(proc) || (proc->version->has_run && !proc->suspended) ||
                eng_mailbox_next(proc) != NULL;
@@ -228,7 +233,7 @@ static void wrap_for_erpc(struct eng_proc *proc, struct buf *reason) {
 
 static void job_failed(struct eng_proc *proc) {
     bool was_ending = proc->job == ENG_TERMINATE;
-    proc->handler->counters.errors++;
+    proc->handler->counters.errors += proc->eval == NULL ? 1 : 0;
     struct buf reason = {0};
     struct buf text = {0};
     eng_send_drop(proc->engine);
