@@ -30,23 +30,34 @@ static void note_asker(struct eng_handler *handler, const struct eng_caller *cal
     LL_APPEND(handler->askers, asker);
 }
 
-/* {ok, Version} or {error, Reason} to each. */
-static void answer_askers(struct eng_handler *handler, struct span reason) {
+/* The value to each; without memory for it (`complete` is false) the calls end by their limits. */
+static void answer_askers(struct eng_handler *handler, struct buf *value, bool complete) {
     struct engine *engine = handler->engine;
-    struct buf value = {0};
-    bool ok =
-        ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str(reason.len ? "error" : "ok"));
-    ok = ok && (reason.len > 0 ? buf_append(&value, reason.data, reason.len)
-                               : ext_put_uint(&value, handler->version->number));
     while (handler->askers != NULL) {
         struct eng_asker *asker = handler->askers;
         LL_DELETE(handler->askers, asker);
-        if (ok) {
-            eng_reply_term(engine, engine->control, &asker->caller, buf_span(&value));
+        if (complete) {
+            eng_reply_term(engine, engine->control, &asker->caller, buf_span(value));
         }
         free(asker);
     }
-    buf_finish(&value);
+    buf_finish(value);
+}
+
+/* {ok, Version} */
+static void answer_version(struct eng_handler *handler, const struct eng_version *version) {
+    struct buf value = {0};
+    bool ok = ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("ok")) &&
+              ext_put_uint(&value, version->number);
+    answer_askers(handler, &value, ok);
+}
+
+/* {error, Reason} */
+static void answer_failure(struct eng_handler *handler, struct span reason) {
+    struct buf value = {0};
+    bool ok = ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
+              buf_append(&value, reason.data, reason.len);
+    answer_askers(handler, &value, ok);
 }
 
 /* }==== */
@@ -96,7 +107,7 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
         log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
                  "no memory for a process: it stays down");
     }
-    answer_askers(handler, (struct span){0});
+    answer_version(handler, version);
     eng_version_drop(old);
 }
 
@@ -111,7 +122,7 @@ static void load_failed(struct eng_handler *handler, struct span reason) {
     } else if (handler->path != NULL) {
         eng_handler_fail(handler, reason);
     }
-    answer_askers(handler, reason);
+    answer_failure(handler, reason);
     if (handler->version == NULL && handler->path == NULL) {
         eng_handler_unload(handler); /* nothing of it has ever been there */
     }
@@ -128,7 +139,7 @@ void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader,
         return;
     }
     if (handler->leaving) {
-        answer_askers(handler, reason);
+        answer_failure(handler, reason);
         return;
     }
     eng_files_of(version);

@@ -881,7 +881,7 @@ void eng_eval_free(struct eng_proc *proc); /* without one: nothing */
  * up.
  */
 void eng_evals_end(struct engine *engine, struct span prompt, const char *why);
-void eng_evals_given_up(struct engine *engine, struct span ref);
+void eng_evals_given_up(struct engine *engine, struct span given_up);
 
 /* What the running process prints goes to its prompt; false when it has none. `whole`: a line's end
  * follows. The second is for what is left of a line. */
