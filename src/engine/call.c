@@ -50,11 +50,7 @@ static void let_go(lua_State *L, struct eng_proc *proc) {
     }
 }
 
-/* What was asked, of this node, may have ended the process itself. */
 static int await_answer(lua_State *L, struct eng_proc *proc, double ms, lua_KFunction k) {
-    if (proc->killed || (proc->stage == ENG_ENDING && proc->job != ENG_TERMINATE)) {
-        return eng_leave(L, proc);
-    }
     if (proc->outcome != ENG_PENDING) {
         return k(L, LUA_OK, (lua_KContext)proc);
     }

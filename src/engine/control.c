@@ -294,8 +294,14 @@ static struct eng_handler *find_or_add(const struct request *request, struct spa
     if (handler != NULL) {
         return handler;
     }
-    (void)snprintf(text, sizeof text, "%.*s", (int)name.len, (const char *)name.data);
-    if (name.len >= sizeof text || !eng_config_check_name(text, err)) {
+    if (name.len >= sizeof text || memchr(name.data, '\0', name.len) != NULL) {
+        err_set(err, "a handler's name has at most %zu characters, none of them NUL",
+                sizeof text - 1);
+        return NULL;
+    }
+    memcpy(text, name.data, name.len);
+    text[name.len] = '\0';
+    if (!eng_config_check_name(text, err)) {
         return NULL;
     }
     if (strcmp(text, "any") == 0) {
@@ -378,8 +384,9 @@ void eng_control_serve(struct eng_proc *proc, struct eng_mail *mail) {
     struct buf reason = {0};
     if (mail->caller.kind == ENG_INFO) {
         serve_info(proc->engine, mail->body);
-    } else if (mail->caller.kind == ENG_CALL &&
-               !(read_request(mail->body, &request) && serve_request(&request))) {
+    } else if (mail->caller.kind == ENG_SYSTEM ||
+               (mail->caller.kind == ENG_CALL &&
+                !(read_request(mail->body, &request) && serve_request(&request)))) {
         eng_reason_undef(&reason, mail->body);
         eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&reason));
         buf_finish(&reason);

@@ -8,14 +8,15 @@
 
 /* {==== The environment =================================================================== */
 
-/* Pushes the globals that the source reads and writes: those of the handler's version, or in the
- * scratchpad the prompt's own. [-0, +1, m] */
+/* Pushes the globals that the source reads and writes: those of the handler's version, in the
+ * scratchpad the prompt's own, else new ones. [-0, +1, m] */
 static void push_globals(lua_State *L, struct eng_handler *handler, struct eng_client *client) {
     if (handler->version != NULL) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, handler->version->env_ref);
         return;
     }
-    if (client != NULL && client->env_ref != LUA_NOREF) {
+    bool keeps = client != NULL && handler == handler->engine->scratchpad;
+    if (keeps && client->env_ref != LUA_NOREF) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, client->env_ref);
         return;
     }
@@ -24,7 +25,7 @@ static void push_globals(lua_State *L, struct eng_handler *handler, struct eng_c
     lua_pushglobaltable(L);
     lua_setfield(L, -2, "__index");
     lua_setmetatable(L, -2);
-    if (client != NULL) {
+    if (keeps) {
         lua_pushvalue(L, -1);
         client->env_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
@@ -136,23 +137,23 @@ static bool put_value(lua_State *L, int idx, bool as_text, struct buf *out, stru
 static int finish_eval(lua_State *L, int status, lua_KContext context) {
     struct eng_proc *proc = (struct eng_proc *)context;
     struct eng_eval *eval = proc->eval;
-    struct buf list = {0};
+    struct buf *list = &eval->values;
     struct err err = {""};
     int n = lua_gettop(L);
     (void)status;
-    bool ok = n == 0 || ext_put_list(&list, (uint32_t)n);
+    luaL_checkstack(L, LUA_MINSTACK, "too many values");
+    bool ok = n == 0 || ext_put_list(list, (uint32_t)n);
     for (int i = 1; ok && i <= n; i++) {
-        ok = put_value(L, i, eval->prompt.len > 0, &list, &err);
+        ok = put_value(L, i, eval->prompt.len > 0, list, &err);
     }
     eng_eval_flush(proc);
-    if (ok && ext_put_nil(&list)) {
-        answer(proc->engine, &eval->caller, "ok", buf_span(&list));
+    if (ok && ext_put_nil(list)) {
+        answer(proc->engine, &eval->caller, "ok", buf_span(list));
     } else {
-        eng_reason_text(&list, "cannot_send", span_str(err.text));
-        answer(proc->engine, &eval->caller, "error", buf_span(&list));
+        eng_reason_text(list, "cannot_send", span_str(err.text));
+        answer(proc->engine, &eval->caller, "error", buf_span(list));
     }
     eval->answered = true;
-    buf_finish(&list);
     return 0;
 }
 
@@ -177,6 +178,7 @@ void eng_eval_free(struct eng_proc *proc) {
     struct eng_eval *eval = proc->eval;
     if (eval != NULL) {
         DL_DELETE(proc->engine->evals, eval);
+        buf_finish(&eval->values);
         buf_finish(&eval->unfinished);
         free(eval);
     }
@@ -185,7 +187,6 @@ void eng_eval_free(struct eng_proc *proc) {
 static void end_eval(struct eng_eval *eval, const char *why) {
     struct buf reason = {0};
     eng_reason_atom(&reason, why);
-    eval->proc->logged = true;
     eng_exit(eval->proc, buf_span(&reason));
     buf_finish(&reason);
 }
@@ -216,14 +217,21 @@ void eng_evals_given_up(struct engine *engine, struct span given_up) {
 
 /* {==== What it prints ==================================================================== */
 
-/* {lunode_output, Node, Line} to the prompt. */
+/* {lunode_output, Node, Line} to the prompt; like any message, it makes an evaluation wait whose
+ * prompt does not read. */
 static void send_line(struct eng_proc *proc, struct span line) {
     struct engine *engine = proc->engine;
-    struct buf *out = eng_client_begin(engine, proc->eval->prompt);
-    if (out != NULL) {
-        eng_client_end(engine,
-                       ext_put_tuple(out, 3) && ext_put_atom(out, span_str("lunode_output")) &&
-                           ext_put_atom(out, eng_node_name(engine)) && ext_put_binary(out, line));
+    struct dist_control control = {.op = DIST_SEND, .to = proc->eval->prompt};
+    struct err err;
+    struct buf *out = eng_send_begin(engine, &control, (struct span){0}, &err);
+    if (out == NULL) {
+        return;
+    }
+    if (ext_put_tuple(out, 3) && ext_put_atom(out, span_str("lunode_output")) &&
+        ext_put_atom(out, eng_node_name(engine)) && ext_put_binary(out, line)) {
+        eng_send_end(engine, &err);
+    } else {
+        eng_send_drop(engine);
     }
 }
 
@@ -236,13 +244,20 @@ bool eng_eval_print(struct engine *engine, struct span text, bool whole) {
     if (buf_append(unfinished, text.data, text.len) && whole) {
         buf_append(unfinished, "\n", 1);
     }
+    /* Only what is new can have a line's end: what was there before has none. */
+    size_t fresh = text.len + (whole ? 1 : 0);
+    fresh = fresh < unfinished->len ? fresh : unfinished->len;
     const uint8_t *end =
-        unfinished->len == 0 ? NULL : memrchr(unfinished->data, '\n', unfinished->len);
+        fresh == 0 ? NULL : memrchr(unfinished->data + unfinished->len - fresh, '\n', fresh);
     if (end != NULL) {
         size_t len = (size_t)(end - unfinished->data);
         send_line(proc, span_of(unfinished->data, len));
         buf_consume(unfinished, len + 1);
     }
+    if (unfinished->len >= ENG_MAX_UNFINISHED) {
+        eng_eval_flush(proc);
+    }
+    buf_relax(unfinished, ENG_MAX_UNFINISHED);
     return true;
 }
 
@@ -314,6 +329,7 @@ static void start(struct eval_request *request, const struct eng_caller *caller)
         return;
     }
     proc->eval = eval;
+    proc->logged = true; /* whoever evaluates is told of its end */
     eval->proc = proc;
     DL_APPEND(handler->engine->evals, eval);
     if (handler->version != NULL) {

@@ -82,6 +82,9 @@ void eng_exit(struct eng_proc *proc, struct span reason) {
 }
 
 void eng_exit_begin(struct eng_proc *proc, struct span reason) {
+    if (proc->killed) {
+        return;
+    }
     if (proc->stage == ENG_ENDING) { /* terminate itself wants the end, or one is under way */
         if (proc == proc->engine->running) {
             eng_exit(proc, buf_span(&proc->reason));

@@ -19,7 +19,7 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
     handler->path = script->path == NULL ? NULL : strdup(script->path);
     handler->found_in_folder = script->found_in_folder;
     handler->stop_on_failure = script->stop_on_failure;
-    handler->max_mailbox = script->max_mailbox;
+    handler->max_mailbox = handler->own_max_mailbox = script->max_mailbox;
     if (handler->name == NULL || (handler->path == NULL && script->path != NULL)) {
         err_set(err, "no memory for a handler");
     } else if (eng_vm_create(&handler->L, handler, err)) {

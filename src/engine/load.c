@@ -30,24 +30,34 @@ static void note_asker(struct eng_handler *handler, const struct eng_caller *cal
     LL_APPEND(handler->askers, asker);
 }
 
-/* {ok, Version} or {error, Reason} to each. */
-static void answer_askers(struct eng_handler *handler, struct span reason) {
+/* The value to each; without memory for it (`complete` is false) the calls end by their limits. */
+static void answer_askers(struct eng_handler *handler, struct buf *value, bool complete) {
     struct engine *engine = handler->engine;
-    struct buf value = {0};
-    bool ok =
-        ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str(reason.len ? "error" : "ok"));
-    ok = ok && (reason.len > 0
-                    ? buf_append(&value, reason.data, reason.len)
-                    : handler->version != NULL && ext_put_uint(&value, handler->version->number));
     while (handler->askers != NULL) {
         struct eng_asker *asker = handler->askers;
         LL_DELETE(handler->askers, asker);
-        if (ok) {
-            eng_reply_term(engine, engine->control, &asker->caller, buf_span(&value));
+        if (complete) {
+            eng_reply_term(engine, engine->control, &asker->caller, buf_span(value));
         }
         free(asker);
     }
-    buf_finish(&value);
+    buf_finish(value);
+}
+
+/* {ok, Version} */
+static void answer_version(struct eng_handler *handler, const struct eng_version *version) {
+    struct buf value = {0};
+    bool ok = ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("ok")) &&
+              ext_put_uint(&value, version->number);
+    answer_askers(handler, &value, ok);
+}
+
+/* {error, Reason} */
+static void answer_failure(struct eng_handler *handler, struct span reason) {
+    struct buf value = {0};
+    bool ok = ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
+              buf_append(&value, reason.data, reason.len);
+    answer_askers(handler, &value, ok);
 }
 
 /* }==== */
@@ -65,17 +75,26 @@ static void wake_processes(struct eng_handler *handler) {
     }
 }
 
-static void go_live(struct eng_handler *handler, struct eng_version *version) {
-    struct eng_version *old = handler->version;
-    eng_version_number(version);
-    handler->version = eng_version_take(version);
-    handler->failure.len = 0;
+/* What a load wants of its handler lasts until the handler's file is back. */
+static void take_options(struct eng_handler *handler, const struct eng_version *version) {
+    if (!version->is_text) {
+        handler->max_mailbox = handler->own_max_mailbox;
+        handler->start.len = 0;
+    }
     if (version->max_mailbox > 0) {
         handler->max_mailbox = version->max_mailbox;
     }
     if (version->start.len > 0) {
         eng_reason_copy(&handler->start, buf_span(&version->start));
     }
+}
+
+static void go_live(struct eng_handler *handler, struct eng_version *version) {
+    struct eng_version *old = handler->version;
+    eng_version_number(version);
+    handler->version = eng_version_take(version);
+    handler->failure.len = 0;
+    take_options(handler, version);
     if (old != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_INFO, handler->name, "version %u is live",
                  version->number);
@@ -88,7 +107,7 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
         log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
                  "no memory for a process: it stays down");
     }
-    answer_askers(handler, (struct span){0});
+    answer_version(handler, version);
     eng_version_drop(old);
 }
 
@@ -103,7 +122,7 @@ static void load_failed(struct eng_handler *handler, struct span reason) {
     } else if (handler->path != NULL) {
         eng_handler_fail(handler, reason);
     }
-    answer_askers(handler, reason);
+    answer_failure(handler, reason);
     if (handler->version == NULL && handler->path == NULL) {
         eng_handler_unload(handler); /* nothing of it has ever been there */
     }
@@ -116,7 +135,11 @@ void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader,
     }
     struct eng_version *version = handler->tried;
     handler->loader = NULL;
-    if (handler->engine->stopping || handler->leaving) {
+    if (handler->engine->stopping) {
+        return;
+    }
+    if (handler->leaving) {
+        answer_failure(handler, reason);
         return;
     }
     eng_files_of(version);
@@ -180,12 +203,15 @@ void eng_load(struct eng_handler *handler, const struct eng_text *text,
 }
 
 void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
-    const struct eng_version *version = handler->version;
+    const struct eng_version *version =
+        handler->version == NULL ? handler->tried : handler->version;
     if (version == NULL || !version->is_text) {
         eng_load(handler, NULL, caller);
         return;
     }
-    struct eng_text text = {.source = buf_span(&version->source)};
+    struct eng_text text = {.source = buf_span(&version->source),
+                            .max_mailbox = version->max_mailbox,
+                            .start = buf_span(&version->start)};
     eng_load(handler, &text, caller);
 }
 

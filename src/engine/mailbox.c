@@ -45,8 +45,7 @@ static bool is_answered(struct eng_proc *proc, struct eng_mail *mail) {
 
 void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail) {
     if (proc->handler == NULL) {
-        proc->service(proc, mail);
-        free(mail);
+        eng_service_deliver(proc, mail);
         return;
     }
     struct eng_mailbox *box = &proc->mailbox;

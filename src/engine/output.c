@@ -4,8 +4,6 @@
 
 #include "engine/private.h"
 
-enum { MAX_UNFINISHED = 64 << 10 }; /* a line that grows beyond leaves in parts */
-
 /* All arguments as text, with tabs between them. [-0, +1, e] */
 static struct span join(lua_State *L) {
     int n = lua_gettop(L);
@@ -66,12 +64,12 @@ static bool write_text(struct eng_handler *handler, struct span text) {
         done = unfinished->len - (size_t)(text.data + text.len - end) + 1;
         leave(handler, unfinished->data, done - 1);
     }
-    while (unfinished->len - done >= MAX_UNFINISHED) {
-        leave(handler, unfinished->data + done, MAX_UNFINISHED);
-        done += MAX_UNFINISHED;
+    while (unfinished->len - done >= ENG_MAX_UNFINISHED) {
+        leave(handler, unfinished->data + done, ENG_MAX_UNFINISHED);
+        done += ENG_MAX_UNFINISHED;
     }
     buf_consume(unfinished, done);
-    buf_relax(unfinished, MAX_UNFINISHED);
+    buf_relax(unfinished, ENG_MAX_UNFINISHED);
     return true;
 }
 
@@ -112,7 +110,7 @@ static void on_warning(void *user, const char *part, int continued) {
     }
     log_text(handler->engine->log, LOG_LEVEL_WARNING, handler->name, buf_span(warning));
     warning->len = 0;
-    buf_relax(warning, MAX_UNFINISHED);
+    buf_relax(warning, ENG_MAX_UNFINISHED);
 }
 
 void eng_output_open(lua_State *L) {

@@ -533,6 +533,7 @@ struct eng_handler {
     bool stop_on_failure;
     bool leaving; /* unloaded: it goes with the last of its processes */
     size_t max_mailbox;
+    size_t own_max_mailbox;      /* the same while no load has changed it */
     lua_State *L;                /* its VM */
     struct eng_pool *pool;       /* coroutines to borrow */
     struct eng_version *version; /* what its processes are to run; NULL: none has loaded */
@@ -663,7 +664,7 @@ bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, st
 void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller);
 
-/* The same with the file, or the text, that the handler runs. */
+/* The same with the file, or the text, that the handler runs, or is about to. */
 void eng_reload(struct eng_handler *handler, const struct eng_caller *caller);
 
 /* Unloads what runs: the handler's file comes back if a text had replaced it. */
@@ -753,6 +754,8 @@ int eng_wait(lua_State *L, struct eng_proc *proc, enum eng_wait wait, double ms,
 
 /* {==== output.c ========================================================================== */
 
+enum { ENG_MAX_UNFINISHED = 64 << 10 }; /* a line that grows beyond leaves in parts */
+
 /* Sets `print`, `io.write`, `erl.log` and where warnings go. Expects the table `erl` on top. [-0,
  * +0, m] */
 void eng_output_open(lua_State *L);
@@ -807,6 +810,11 @@ void eng_error_finish(struct eng_error *error);
 
 bool eng_services_start(struct engine *engine);
 void eng_services_stop(struct engine *engine);
+
+/* A message for one of them, which owns it from now on. What a script sends waits until its slice
+ * is over: the services may run Lua, or end processes, in other VMs and in its own. */
+void eng_service_deliver(struct eng_proc *proc, struct eng_mail *mail);
+void eng_services_turn(struct engine *engine);
 
 /* }==== */
 
@@ -866,6 +874,7 @@ struct eng_eval {
     struct eng_caller caller; /* who gets the values */
     struct span prompt;       /* the pid that gets what is printed; may be empty */
     struct span source;
+    struct buf values;     /* what the caller gets */
     struct buf unfinished; /* what it has printed of a line */
     bool answered;
     uint8_t bytes[];
@@ -893,7 +902,7 @@ void eng_eval_free(struct eng_proc *proc); /* without one: nothing */
  * up.
  */
 void eng_evals_end(struct engine *engine, struct span prompt, const char *why);
-void eng_evals_given_up(struct engine *engine, struct span ref);
+void eng_evals_given_up(struct engine *engine, struct span given_up);
 
 /* What the running process prints goes to its prompt; false when it has none. `whole`: a line's end
  * follows. The second is for what is left of a line. */

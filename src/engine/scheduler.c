@@ -8,6 +8,12 @@ enum { TURN_NS = 1000000 };
 
 /* {==== The run queue ===================================================================== */
 
+/* A process that runs the script's functions waits until there are some. */
+static bool has_what_it_runs(const struct eng_proc *proc) {
+    enum eng_purpose purpose = proc->start->purpose;
+    return proc->handler->version != NULL || (purpose != ENG_LASTING && purpose != ENG_ONCE);
+}
+
 /* Whether there is something that the process can do now. */
 static bool can_run(const struct eng_proc *proc) {
     if (!proc->engine->started || proc->killed || proc->queued || proc->blocked_on != NULL ||
@@ -19,8 +25,7 @@ static bool can_run(const struct eng_proc *proc) {
     }
     switch (proc->stage) {
     case ENG_STARTING:
-        return proc->handler->version != NULL || proc->start->purpose == ENG_LOAD ||
-               proc->start->purpose == ENG_EVAL;
+        return has_what_it_runs(proc);
     case ENG_LIVING:
         return eng_version_is_old(proc) || (proc->version->has_run && !proc->suspended) ||
                eng_mailbox_next(proc) != NULL;
@@ -227,7 +232,7 @@ static void tell(struct eng_proc *proc, struct eng_error *error) {
 static void job_failed(struct eng_proc *proc) {
     bool was_ending = proc->job == ENG_TERMINATE;
     struct eng_error error;
-    proc->handler->counters.errors++;
+    proc->handler->counters.errors += proc->eval == NULL ? 1 : 0;
     eng_send_drop(proc->engine);
     eng_error_make(&error, proc->handler, proc, proc->co);
     eng_proc_abandon(proc, true);
@@ -327,6 +332,7 @@ void eng_sched_turn(struct engine *engine) {
     while (engine->ready != NULL && engine->interrupted == NULL && !(ran && is_long(engine)) &&
            uv_hrtime() < end) {
         step(engine);
+        eng_services_turn(engine);
         eng_exit_all(engine);
         ran = true;
     }

@@ -1,6 +1,9 @@
 /* The processes that are part of the node: net_kernel, which answers Node.ping, the printer, which
  * is the group leader of what this node's scripts run on other nodes, and `lunode`: see control.c.
  */
+#include <stdlib.h>
+#include <utlist.h>
+
 #include "engine/private.h"
 
 /* {==== net_kernel ======================================================================== */
@@ -137,6 +140,34 @@ static void serve_printer(struct eng_proc *proc, struct eng_mail *mail) {
     }
     answer(proc->engine, from, as, ok);
     buf_finish(&chars);
+}
+
+/* }==== */
+
+/* {==== Their messages ==================================================================== */
+
+void eng_service_deliver(struct eng_proc *proc, struct eng_mail *mail) {
+    if (proc->engine->running != NULL) {
+        DL_APPEND(proc->mailbox.first, mail);
+        return;
+    }
+    proc->service(proc, mail);
+    free(mail);
+}
+
+static void serve_waiting(struct eng_proc *proc) {
+    while (proc->mailbox.first != NULL) {
+        struct eng_mail *mail = proc->mailbox.first;
+        DL_DELETE(proc->mailbox.first, mail);
+        proc->service(proc, mail);
+        free(mail);
+    }
+}
+
+void eng_services_turn(struct engine *engine) {
+    serve_waiting(engine->net_kernel);
+    serve_waiting(engine->printer);
+    serve_waiting(engine->control);
 }
 
 /* }==== */
