@@ -382,6 +382,35 @@ defmodule Lunode do
   def unsubscribe(cnode, pid \\ self()), do: call(cnode, :lunode, {:unsubscribe, pid})
 
   @doc """
+  A Lua prompt inside the running node, for IEx.
+
+      iex> Lunode.repl(MyApp.Lua)
+      Lua in lunode_1@here. :help tells the commands, :quit leaves.
+      lunode> :use counter
+      counter> self.n
+      5
+      counter> for i = 1, 2 do
+      counter>>   print(i)
+      counter>> end
+      1
+      2
+      counter> :quit
+      :ok
+
+  A chunk may take several lines. What it prints comes to the prompt that caused it, not to the log.
+  Tab completes the names that are known where the chunk runs. `:use NAME` runs what follows in the
+  environment of a handler, as `eval/4` does; without, the prompt has an environment of its own,
+  which is gone when it ends. `:help` tells the other commands.
+
+  An evaluation that takes longer than a second is ended by an empty line; other lines are for when
+  it is done. (Ctrl-C is the BEAM's own.)
+
+  `lunode attach NODE` is the same in a shell.
+  """
+  @spec repl(cnode) :: :ok
+  def repl(cnode), do: cnode |> node!(:repl) |> Lunode.Repl.run()
+
+  @doc """
   Shows what the handlers do, as a table in the terminal that is refreshed until `q` is pressed.
 
   A letter sorts by the column whose title has it as its capital: `m` by messages a second, `c` by
