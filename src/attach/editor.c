@@ -204,7 +204,7 @@ static void set_up(struct attach_editor *editor) {
 /* Without a locale that knows more than ASCII, UTF-8 is taken: Lua sources are. */
 static void set_locale(void) {
     if (setlocale(LC_CTYPE, "") == NULL || MB_CUR_MAX == 1) {
-        setlocale(LC_CTYPE, "C.UTF-8");
+        (void)setlocale(LC_CTYPE, "C.UTF-8");
     }
 }
 
@@ -281,6 +281,15 @@ void attach_editor_resize(struct attach_editor *editor) {
     }
 }
 
+void attach_editor_suspend(struct attach_editor *editor) {
+    if (editor != NULL && editor->reading) {
+        (void)putchar('\n');
+        (void)fflush(stdout);
+        el_set(editor->el, EL_PREP_TERM, 0);
+    }
+}
+
+/* The shell may have left it in a mode of its own. */
 void attach_editor_resume(struct attach_editor *editor) {
     if (editor != NULL && editor->reading) {
         el_set(editor->el, EL_PREP_TERM, 0);

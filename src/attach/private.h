@@ -40,7 +40,7 @@ struct attach {
     struct buf answer;
 
     /* signals.c */
-    uv_signal_t signals[5];
+    uv_signal_t signals[6];
     bool evaluating;
     bool interrupted;         /* by Ctrl-C: what is being typed, or the evaluation */
     uint64_t interrupt_asked; /* loop time in ms at which the evaluation was asked to end, or 0 */
@@ -121,8 +121,11 @@ void attach_editor_remember(struct attach_editor *editor, struct span text);
 void attach_editor_hide(struct attach_editor *editor);
 void attach_editor_show(struct attach_editor *editor);
 
-/* The terminal has another size; it may be in another mode, after a stop. */
+/* The terminal has another size. */
 void attach_editor_resize(struct attach_editor *editor);
+
+/* Leaves the terminal to the shell, and takes it again. */
+void attach_editor_suspend(struct attach_editor *editor);
 void attach_editor_resume(struct attach_editor *editor);
 
 /* }==== */

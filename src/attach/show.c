@@ -85,7 +85,7 @@ void attach_show_reason(struct span reason) {
     if (ext_take_atom(&rest, &name, &latin1)) {
         say(name);
     } else if (!say_lua_error(reason) && !say_kind(reason)) {
-        say_term(reason);
+        say_value(reason);
     }
 }
 

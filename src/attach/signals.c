@@ -1,4 +1,4 @@
-/* Signals: Ctrl-C, the terminal's size and its coming back, and being told to end. */
+/* Signals: Ctrl-C, stopping and going on, the terminal's size, and being told to end. */
 #include <signal.h>
 #include <string.h>
 
@@ -28,6 +28,9 @@ static void on_signal(uv_signal_t *handle, int number) {
         }
     } else if (number == SIGWINCH) {
         attach_editor_resize(attach->editor);
+    } else if (number == SIGTSTP) {
+        attach_editor_suspend(attach->editor);
+        (void)raise(SIGSTOP);
     } else if (number == SIGCONT) {
         attach_editor_resume(attach->editor);
     } else {
@@ -38,7 +41,7 @@ static void on_signal(uv_signal_t *handle, int number) {
 
 /* All handles are there afterwards, also when it fails. */
 bool attach_signals_watch(struct attach *attach, struct err *err) {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP, SIGCONT};
     int status = 0;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         uv_signal_init(&attach->loop, &attach->signals[i]);

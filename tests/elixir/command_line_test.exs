@@ -140,6 +140,8 @@ defmodule Lunode.CommandLineTest do
       assert help =~ use
     end
 
+    assert help =~ "lunode attach NAME[@HOST] [--cookie-file F]"
+
     for use <- ["lunode check PATH...", "lunode --help | --version", "BUNDLEX_ERLANG_COOKIE"] do
       assert help =~ use
     end
@@ -157,6 +159,11 @@ defmodule Lunode.CommandLineTest do
           {~w(--help me), "--help"},
           {~w(--what), "--what"},
           {~w(check), "check: name the scripts"},
+          {~w(attach), "attach: name one node"},
+          {~w(attach one two), "attach: name one node"},
+          {~w(attach one --cookie secret), "--cookie"},
+          {~w(attach one --cookie-file), "without its value: --cookie-file"},
+          {~w(attach one --cookie-file /no/such/file), "attach: no cookie in /no/such/file"},
           {~w(start), "--name is missing"},
           {~w(start --name), "without its value: --name"},
           {~w(start --name @host), "NAME or NAME@HOST"},
