@@ -290,8 +290,8 @@ defmodule Lunode do
   and take the new code between two messages. In place of a handler from a file it serves until
   `unload/2`; then the file's comes back. When the node starts again, what was loaded so is gone.
 
-  Errors are `{:untrusted, text}` (so far a load needs `trust: :full`), `{:bad_option, text}`, and
-  `t:lua_error/0`, with which the version that was serving goes on.
+  Errors are `{:untrusted, text}` (so far a load needs `trust: :full`), `{:bad_option, text}`,
+  `{:bad_name, text}`, and `t:lua_error/0`, with which the version that was serving goes on.
 
       iex> Lunode.load(cnode, :hello, "return function(name) return 'hello ' .. name end", trust: :full)
       {:ok, 1}
@@ -300,7 +300,7 @@ defmodule Lunode do
   """
   @spec load(cnode, handler, source :: String.t(), [load_option] | map) ::
           {:ok, version :: pos_integer}
-          | {:error, {:untrusted | :bad_option, String.t()} | lua_error | term}
+          | {:error, {:untrusted | :bad_option | :bad_name, String.t()} | lua_error | term}
   def load(cnode, name, source, options \\ []) do
     options = options |> Map.new() |> limits_to_map()
     call(cnode, :lunode, {:load, name, source, options}, @load_timeout)

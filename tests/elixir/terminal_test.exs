@@ -20,18 +20,19 @@ defmodule Lunode.TerminalTest do
   end
 
   defp start_iex do
-    name = "iex_#{System.unique_integer([:positive])}_#{System.pid()}"
+    alive = "iex_#{System.unique_integer([:positive])}_#{System.pid()}"
+    name = "#{alive}@#{RawNode.own_host()}"
     ebin = Application.app_dir(:lunode, "ebin")
-    terminal = Terminal.start(["iex", "--sname", name, "-pa", ebin])
-    Terminal.wait_for_end(terminal, "iex(#{name}@#{RawNode.own_host()})1>")
-    terminal
+    terminal = Terminal.start(["iex", "--sname", alive, "-pa", ebin])
+    Terminal.wait_for_end(terminal, "iex(#{name})1>")
+    {terminal, name}
   end
 
   defp fifty, do: for(n <- 1..50, into: %{}, do: {"handler_#{n}.lua", echo()})
 
   test "Lunode.repl in IEx: several lines, Tab, history, an end to what loops" do
     node = start_node(%{"counter.lua" => @counter})
-    terminal = start_iex()
+    {terminal, name} = start_iex()
     Terminal.enter(terminal, "Lunode.repl(:\"#{node}\")")
     Terminal.wait_for_end(terminal, "lunode>")
 
@@ -64,15 +65,15 @@ defmodule Lunode.TerminalTest do
     Terminal.wait_for(terminal, ~r/^interrupted\ncounter>\z/m)
 
     Terminal.enter(terminal, ":quit")
-    Terminal.wait_for_end(terminal, "iex(#{iex_name(terminal)})2>")
+    Terminal.wait_for_end(terminal, "iex(#{name})2>")
     Terminal.type(terminal, "Lunode.unsub")
     Terminal.press(terminal, "Tab")
-    Terminal.wait_for_end(terminal, "iex(#{iex_name(terminal)})2> Lunode.unsubscribe")
+    Terminal.wait_for_end(terminal, "iex(#{name})2> Lunode.unsubscribe")
   end
 
   test "Lunode.top in IEx takes keys one by one, and leaves IEx as it was" do
     node = start_node(fifty())
-    terminal = start_iex()
+    {terminal, name} = start_iex()
     Terminal.enter(terminal, "Lunode.top(:\"#{node}\")")
     Terminal.wait_for(terminal, ~r/^Handler +\*Msg/m)
 
@@ -82,7 +83,7 @@ defmodule Lunode.TerminalTest do
     end
 
     Terminal.type(terminal, "q")
-    Terminal.wait_for_end(terminal, ":ok\niex(#{iex_name(terminal)})2>")
+    Terminal.wait_for_end(terminal, ":ok\niex(#{name})2>")
     Terminal.enter(terminal, "IO.gets(\"name? \")")
     Terminal.wait_for_end(terminal, "name?")
     Terminal.enter(terminal, "me")
@@ -123,10 +124,5 @@ defmodule Lunode.TerminalTest do
     Terminal.press(terminal, "C-c")
     Terminal.wait_for(terminal, "ended with 0")
     assert File.read!(Path.join(files, "after")) == File.read!(Path.join(files, "before"))
-  end
-
-  defp iex_name(terminal) do
-    [_, name] = Regex.run(~r/iex\((.*?)\)/, Terminal.screen(terminal))
-    name
   end
 end

@@ -63,7 +63,7 @@ defmodule Lunode.Repl.Completion do
 
     case Enum.filter(words, &(String.valid?(&1) and String.starts_with?(&1, word))) do
       [] ->
-        {:no, '', []}
+        {:no, [], []}
 
       [one] ->
         {:yes, one |> rest(word) |> to_charlist(), []}
