@@ -72,7 +72,7 @@ defmodule Lunode.AttachTest do
       assert {0, "1\n", said} = attach(raw.node, "error('oops', 0)\n1")
       assert said =~ ~r/\Aoops\n/
       assert {1, "", said} = attach(raw.node, "x = = 1")
-      assert said =~ ~r/\Aeval:1: unexpected symbol near '='\n\z/
+      assert said =~ ~r/\Aeval:1: unexpected symbol near '='\n/
       assert {1, "", said} = attach(raw.node, "error({code = 5})")
       assert said =~ ~r/\A%{"code" => 5}\n/
     end
