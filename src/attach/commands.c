@@ -293,7 +293,7 @@ static bool quit(struct attach *attach, struct span argument) {
 
 static bool help(struct attach *attach, struct span argument) {
     (void)attach, (void)argument;
-    (void)fputs("an expression or a chunk  is run in the node, and its values printed\n"
+    (void)fputs("Expressions and chunks run in the node, and their values are printed. Else:\n"
                 ":handlers     the handlers: version, state, file, last error\n"
                 ":stats        what they and the node have done\n"
                 ":reload NAME  reads the file of a handler again\n"

@@ -68,11 +68,11 @@ defmodule Lunode.AttachTest do
 
     test "errors have their text, and the last evaluation decides the status", %{raw: raw} do
       assert {1, "1\n", said} = attach(raw.node, "1\nerror('oops')")
-      assert said =~ ~r/\Aeval:1: oops\nstack traceback:\n\t.*in main chunk/s
+      assert said =~ ~r/\Aeval:1: oops\n.*stack traceback:\n\t.*in main chunk/s
       assert {0, "1\n", said} = attach(raw.node, "error('oops', 0)\n1")
       assert said =~ ~r/\Aoops\n/
       assert {1, "", said} = attach(raw.node, "x = = 1")
-      assert said =~ ~r/\Aeval:1: unexpected symbol near '='\n\z/
+      assert said =~ ~r/\Aeval:1: unexpected symbol near '='\n/
       assert {1, "", said} = attach(raw.node, "error({code = 5})")
       assert said =~ ~r/\A%{"code" => 5}\n/
     end
@@ -250,9 +250,11 @@ defmodule Lunode.AttachTest do
       enter(terminal, "for i = 1, 2 do")
       wait_for_end(terminal, "lunode> for i = 1, 2 do\nlunode>>")
       enter(terminal, "print(i, t)")
+      wait_for_end(terminal, "lunode>> print(i, t)\nlunode>>")
       enter(terminal, "end")
       wait_for_end(terminal, "lunode>> end\n1\tnil\n2\tnil\nlunode>" |> tabs())
       enter(terminal, "t = 'set'")
+      wait_for_end(terminal, "lunode> t = 'set'\nlunode>")
       press(terminal, "Up")
       wait_for_end(terminal, "lunode> t = 'set'")
       press(terminal, "Up")
@@ -272,6 +274,7 @@ defmodule Lunode.AttachTest do
       enter(two, "x = 'from two'")
       wait_for_end(two, "lunode> x = 'from two'\nlunode>")
       enter(one, "for i = 1, 2 do")
+      wait_for_end(one, "lunode> for i = 1, 2 do\nlunode>>")
       enter(one, "end")
       wait_for_end(one, "lunode>> end\nlunode>")
       path = Path.join(env["HOME"], ".local/state/lunode/history")
@@ -309,8 +312,8 @@ defmodule Lunode.AttachTest do
       wait_for_end(terminal, "lunode> x = erl.send^C\nlunode>")
       type(terminal, "nothing.of.that")
       press(terminal, "Tab")
-      type(terminal, "!")
-      wait_for_end(terminal, "lunode> nothing.of.that!")
+      press(terminal, "C-c")
+      wait_for_end(terminal, "lunode> nothing.of.that^C\nlunode>")
     end
 
     test "TAB completes commands and the names of handlers", %{raw: raw} do
@@ -335,8 +338,9 @@ defmodule Lunode.AttachTest do
     test "an error shows its text and the chain of calls", %{raw: raw} do
       terminal = open(raw.node)
       enter(terminal, "function f() error('oops') end")
+      wait_for_end(terminal, "lunode> function f() error('oops') end\nlunode>")
       enter(terminal, "f()")
-      screen = wait_for(terminal, ~r/f\(\)\neval:1: oops\nstack traceback:\n.*\nlunode>\z/s)
+      screen = wait_for(terminal, ~r/f\(\)\neval:1: oops\n.*stack traceback:\n.*\nlunode>\z/s)
       assert screen =~ ~r/eval:1: in function/
     end
 
