@@ -244,6 +244,7 @@ defmodule Lunode.ControlTest do
       server = {:fresh, context.raw.node}
       assert GenServer.call(server, :get) == 42
       GenServer.cast(server, :spin)
+      eventually(fn -> ask(context, :stats).handlers.fresh.messages == 2 end)
       calls = for _ <- 1..3, do: :gen_server.send_request(server, :get)
       assert {:error, {reason, _}} = :gen_server.wait_response(List.last(calls), limit(5_000))
       assert reason == {:limit, :mailbox, 2, 2}
