@@ -26,7 +26,8 @@ defmodule Lunode.BundlexProject do
         os_deps: [
           lua: for(name <- ~w(lua5.4 lua-5.4 lua54 lua), do: {:pkg_config, name}),
           libuv: [{:pkg_config, "libuv"}],
-          gmp: [{:pkg_config, "gmp"}]
+          gmp: [{:pkg_config, "gmp"}],
+          libedit: [{:pkg_config, "libedit"}]
         ]
       ]
     ]

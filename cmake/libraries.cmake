@@ -16,6 +16,7 @@ endfunction()
 lunode_library(LUA liblua5.4-dev "lua5.4>=5.4" "lua-5.4>=5.4" "lua54>=5.4" "lua>=5.4")
 lunode_library(UV libuv1-dev "libuv>=1.40")
 lunode_library(GMP libgmp-dev gmp)
+lunode_library(EDIT libedit-dev libedit)
 
 find_path(UTHASH_INCLUDE_DIR uthash.h)
 if(NOT UTHASH_INCLUDE_DIR)

@@ -290,8 +290,8 @@ defmodule Lunode do
   and take the new code between two messages. In place of a handler from a file it serves until
   `unload/2`; then the file's comes back. When the node starts again, what was loaded so is gone.
 
-  Errors are `{:untrusted, text}` (so far a load needs `trust: :full`), `{:bad_option, text}`, and
-  `t:lua_error/0`, with which the version that was serving goes on.
+  Errors are `{:untrusted, text}` (so far a load needs `trust: :full`), `{:bad_option, text}`,
+  `{:bad_name, text}`, and `t:lua_error/0`, with which the version that was serving goes on.
 
       iex> Lunode.load(cnode, :hello, "return function(name) return 'hello ' .. name end", trust: :full)
       {:ok, 1}
@@ -300,7 +300,7 @@ defmodule Lunode do
   """
   @spec load(cnode, handler, source :: String.t(), [load_option] | map) ::
           {:ok, version :: pos_integer}
-          | {:error, {:untrusted | :bad_option, String.t()} | lua_error | term}
+          | {:error, {:untrusted | :bad_option | :bad_name, String.t()} | lua_error | term}
   def load(cnode, name, source, options \\ []) do
     options = options |> Map.new() |> limits_to_map()
     call(cnode, :lunode, {:load, name, source, options}, @load_timeout)
@@ -380,6 +380,35 @@ defmodule Lunode do
   """
   @spec unsubscribe(cnode, pid) :: :ok
   def unsubscribe(cnode, pid \\ self()), do: call(cnode, :lunode, {:unsubscribe, pid})
+
+  @doc """
+  A Lua prompt inside the running node, for IEx.
+
+      iex> Lunode.repl(MyApp.Lua)
+      Lua in lunode_1@here. :help tells the commands, :quit leaves.
+      lunode> :use counter
+      counter> self.n
+      5
+      counter> for i = 1, 2 do
+      counter>>   print(i)
+      counter>> end
+      1
+      2
+      counter> :quit
+      :ok
+
+  A chunk may take several lines. What it prints comes to the prompt that caused it, not to the log.
+  Tab completes the names that are known where the chunk runs. `:use NAME` runs what follows in the
+  environment of a handler, as `eval/4` does; without, the prompt has an environment of its own,
+  which is gone when it ends. `:help` tells the other commands.
+
+  An evaluation that takes longer than a second is ended by an empty line; other lines are for when
+  it is done. (Ctrl-C is the BEAM's own.)
+
+  `lunode attach NODE` is the same in a shell.
+  """
+  @spec repl(cnode) :: :ok
+  def repl(cnode), do: cnode |> node!(:repl) |> Lunode.Repl.run()
 
   @doc """
   Shows what the handlers do, as a table in the terminal that is refreshed until `q` is pressed.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "attach/attach.h"
 #include "run.h"
 #include "version.h"
 
@@ -17,6 +18,8 @@ static const char usage[] =
     "lunode start --name NAME[@HOST] [--cookie-file F] [--connect NODE]... [--config F] [PATH...]\n"
     "                                    a node on its own; PATH is a script or a folder of them\n"
     "lunode check PATH...                load scripts without a node, and tell what is wrong\n"
+    "lunode attach NAME[@HOST] [--cookie-file F]\n"
+    "                                    a Lua prompt inside a running node\n"
     "lunode --help | --version\n";
 
 static int wrong_use(const char *what, const char *which) {
@@ -73,6 +76,30 @@ static const char *setting(const char *name) {
     return value == NULL || value[0] == '\0' ? NULL : value;
 }
 
+/* This machine's short name. */
+static bool own_host(char *host, size_t size) {
+    if (gethostname(host, size) != 0) {
+        return false;
+    }
+    host[size - 1] = '\0';
+    host[strcspn(host, ".")] = '\0';
+    return true;
+}
+
+/* Tells this run of a node from earlier ones under its name. A process id would not: in a
+ * container it is the same at every start. */
+static uint32_t random_creation(void) {
+    uint32_t creation = (uint32_t)getpid();
+    (void)uv_random(NULL, NULL, &creation, sizeof creation, 0, NULL);
+    return creation;
+}
+
+static int no_cookie(const char *command, const char *file) {
+    char what[64];
+    (void)snprintf(what, sizeof what, "%s: no cookie in ", command);
+    return wrong_use(what, file ? file : "BUNDLEX_ERLANG_COOKIE or ~/.erlang.cookie");
+}
+
 /* {==== lunode HOST ALIVE NODE CREATION =================================================== */
 
 static int bundlex(char **args) {
@@ -99,7 +126,7 @@ static int bundlex(char **args) {
 
 /* {==== lunode start ====================================================================== */
 
-/* NAME[@HOST]: without a host it is this machine's short name. */
+/* NAME[@HOST]: without a host it is this machine's. */
 static bool split_name(char *name, struct run_config *config, char *host, size_t size) {
     char *at = strchr(name, '@');
     config->alive = name;
@@ -107,22 +134,10 @@ static bool split_name(char *name, struct run_config *config, char *host, size_t
     if (at != NULL) {
         *at = '\0';
         config->host = at + 1;
-    } else if (gethostname(host, size) != 0) {
+    } else if (!own_host(host, size)) {
         return false;
     }
-    host[size - 1] = '\0';
-    if (at == NULL) {
-        host[strcspn(host, ".")] = '\0';
-    }
     return config->alive[0] != '\0' && config->host[0] != '\0';
-}
-
-/* Tells this run of the node from earlier ones under its name. A process id would not: in a
- * container it is the same at every start. */
-static uint32_t random_creation(void) {
-    uint32_t creation = (uint32_t)getpid();
-    (void)uv_random(NULL, NULL, &creation, sizeof creation, 0, NULL);
-    return creation;
 }
 
 struct start_options {
@@ -180,9 +195,7 @@ static int start(int argc, char **argv) {
     }
     config.cookie = find_cookie(options.cookie_file);
     if (config.cookie == NULL) {
-        return wrong_use("start: no cookie in ", options.cookie_file
-                                                     ? options.cookie_file
-                                                     : "BUNDLEX_ERLANG_COOKIE or ~/.erlang.cookie");
+        return no_cookie("start", options.cookie_file);
     }
     int status = run_node(&config);
     free(config.cookie);
@@ -197,6 +210,57 @@ static int check(int argc, char **argv) {
     }
     return run_check((const char *const *)(argv + 1), argc - 1);
 }
+
+/* {==== lunode attach ===================================================================== */
+
+/* 0, or the status of a wrong use. */
+static int read_attach_options(int argc, char **argv, const char **cookie_file) {
+    static const struct option known[] = {{"cookie-file", required_argument, NULL, 'f'},
+                                          /* or it would be taken for short for cookie-file */
+                                          {"cookie", no_argument, NULL, '?'},
+                                          {NULL, 0, NULL, 0}};
+    int option;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option != 'f') {
+            return wrong_use("attach: unknown option, or one without its value: ",
+                             argv[optind - 1]);
+        }
+        *cookie_file = optarg;
+    }
+    return optind == argc - 1 ? 0 : wrong_use("attach: name one node", "");
+}
+
+static int attach(int argc, char **argv) {
+    char host[256];
+    char node[1024];
+    const char *cookie_file = NULL;
+    int wrong = read_attach_options(argc, argv, &cookie_file);
+    if (wrong != 0) {
+        return wrong;
+    }
+    if (!own_host(host, sizeof host)) {
+        return wrong_use("attach: this machine has no name", "");
+    }
+    const char *name = argv[optind];
+    bool whole = strchr(name, '@') != NULL;
+    int len = snprintf(node, sizeof node, "%s%s%s", name, whole ? "" : "@", whole ? "" : host);
+    if (len < 0 || (size_t)len >= sizeof node) {
+        return wrong_use("attach: the name of the node is too long", "");
+    }
+    struct attach_config config = {.node = node,
+                                   .host = host,
+                                   .cookie = find_cookie(cookie_file),
+                                   .creation = random_creation()};
+    if (config.cookie == NULL) {
+        return no_cookie("attach", cookie_file);
+    }
+    int status = attach_run(&config);
+    free(config.cookie);
+    return status;
+}
+
+/* }==== */
 
 /* Where standard input, output or error is closed, the first file or socket would get its number,
  * and what is written there. /dev/null takes its place; a closed output stays one that cannot be
@@ -229,6 +293,9 @@ int main(int argc, char **argv) {
     }
     if (strcmp(first, "check") == 0) {
         return check(argc - 1, argv + 1);
+    }
+    if (strcmp(first, "attach") == 0) {
+        return attach(argc - 1, argv + 1);
     }
     if (argc == 5 && first[0] != '-') {
         return bundlex(argv + 1);

@@ -452,7 +452,7 @@ static bool check_path(struct run *run, const char *path) {
         ok = eng_check(run->engine, scripts.scripts[i].path) && ok;
     }
     if (stat(path, &file) == 0 && S_ISDIR(file.st_mode)) {
-        ok = eng_check_modules(path) && ok;
+        ok = eng_check_modules(run->engine, path) && ok;
     }
     eng_config_finish(&scripts);
     return ok;

@@ -80,7 +80,9 @@ defmodule Lunode.Error do
   end
 
   defp source(%{source: nil}), do: nil
-  defp source(%{source: source, line: line}), do: "    #{line} | #{source}"
+
+  defp source(%{source: source, line: line}),
+    do: String.pad_leading("#{line}", 6) <> " | " <> source
 
   defp handling(%{handling: nil}), do: nil
   defp handling(%{handling: handling}), do: "while handling #{handling}"

@@ -37,7 +37,7 @@ defmodule Lunode.Handler do
   @doc false
   @spec new(map) :: t
   def new(details) do
-    handler = struct!(Handler, details)
+    handler = struct(Handler, details)
     since = handler.since && DateTime.from_unix!(handler.since, :millisecond)
     error = handler.last_error && Error.new(handler.name, handler.last_error)
     %{handler | since: since, last_error: error}

@@ -175,7 +175,8 @@ defmodule Lunode.Server do
   end
 
   # Comes where telemetry was there at the start.
-  def handle_info({:lunode, node, event, handler, details}, %{node: node} = state) do
+  def handle_info({:lunode, node, event, handler, details}, %{node: node} = state)
+      when is_map(details) do
     Telemetry.emit(event, Map.merge(details, %{node: node, handler: handler, cnode: self()}))
     {:noreply, state}
   end

@@ -57,5 +57,5 @@ defmodule Lunode.Stats do
 
   @doc false
   @spec new(map) :: t
-  def new(details), do: struct!(Stats, details)
+  def new(details), do: struct(Stats, details)
 end

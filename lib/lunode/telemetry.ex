@@ -20,12 +20,14 @@ defmodule Lunode.Telemetry do
   end
 
   @doc """
-  What can be measured is in the measurements, too: metrics are made of these.
+  What can be measured is in the measurements, too: metrics are made of these. Nothing happens where
+  there is no telemetry: anybody may have subscribed the process.
   """
   @spec emit(event :: atom, metadata :: map) :: :ok
   def emit(event, metadata) do
     measured = Map.take(metadata, [:max, :used])
     measurements = Map.put(measured, :system_time, System.system_time())
-    :telemetry.execute([:lunode, event], measurements, metadata)
+    if available?(), do: :telemetry.execute([:lunode, event], measurements, metadata)
+    :ok
   end
 end

@@ -274,6 +274,47 @@ bool ext_take_list(struct span *in, uint32_t *count) {
     return true;
 }
 
+bool ext_take_map(struct span *in, uint32_t *pairs) {
+    if (in->len < 5 || in->data[0] != EXT_MAP) {
+        return false;
+    }
+    *pairs = ext_u32(in->data + 1);
+    *in = span_of(in->data + 5, in->len - 5);
+    return true;
+}
+
+bool ext_take_binary(struct span *in, struct span *bytes) {
+    struct span term;
+    if (in->len == 0 || in->data[0] != EXT_BINARY || !ext_take(in, &term)) {
+        return false;
+    }
+    *bytes = span_of(term.data + 5, term.len - 5);
+    return true;
+}
+
+/* A big integer has its size, its sign, and its bytes, the least first. */
+bool ext_take_uint(struct span *in, uint64_t *value) {
+    struct span rest = *in;
+    struct span term;
+    int64_t small;
+    if (ext_take_int(&rest, &small)) {
+        *value = (uint64_t)small;
+    } else if (ext_take(&rest, &term) && term.data[0] == EXT_SMALL_BIG && term.data[1] <= 8) {
+        small = -(int64_t)term.data[2];
+        *value = 0;
+        for (size_t i = term.data[1]; i > 0; i--) {
+            *value = *value << 8 | term.data[2 + i];
+        }
+    } else {
+        return false;
+    }
+    if (small < 0) {
+        return false;
+    }
+    *in = rest;
+    return true;
+}
+
 /* }==== */
 
 /* {==== Writing =========================================================================== */

@@ -92,6 +92,16 @@ bool ext_is_ref(struct span term);
  * element. A list of small integers that travels as a string is none. */
 bool ext_take_list(struct span *in, uint32_t *count);
 
+/* Like ext_take_tuple for the head of a map: gives the number of its pairs, and leaves `in` at its
+ * first key. */
+bool ext_take_map(struct span *in, uint32_t *pairs);
+
+/* Reads a binary: the bytes in it. */
+bool ext_take_binary(struct span *in, struct span *bytes);
+
+/* Reads an integer from 0 on, of up to 64 bits. */
+bool ext_take_uint(struct span *in, uint64_t *value);
+
 /* Append an atom (UTF-8, up to 65535 bytes), a tuple's head, an integer, a binary; the version
  * byte; the head of a list, whose tail (ext_put_nil) follows its elements; the head of a map, whose
  * keys and values follow in turns. False when there is no memory. */

@@ -40,3 +40,14 @@ bool utf8_next(struct span *in, uint32_t *character) {
     *in = span_of(in->data + len, in->len - len);
     return true;
 }
+
+struct span utf8_cut(struct span text, size_t max) {
+    size_t len = max;
+    if (text.len <= max) {
+        return text;
+    }
+    while (len > 0 && max - len < 3 && (text.data[len] & 0xC0) == 0x80) {
+        len--;
+    }
+    return span_of(text.data, len);
+}

@@ -475,7 +475,7 @@ static bool open_parts(struct dist_node *node, const struct dist_config *config,
                     err)) {
         goto error_ticker;
     }
-    if (open_listener(node, config->host, err)) {
+    if (config->connects_only || open_listener(node, config->host, err)) {
         return true;
     }
     stop_listening(node);

@@ -23,6 +23,7 @@ struct dist_config {
     size_t max_frame; /* bytes; a peer that sends a longer frame is dropped */
     unsigned tick_ms; /* a peer silent this long is dropped; a tick is sent at a quarter of it */
     unsigned handshake_ms; /* a handshake that takes longer is dropped */
+    bool connects_only; /* it does not listen: it can't be published, and nobody connects to it */
 };
 
 /* What the node tells its user, always on the thread of the event loop. */
@@ -40,8 +41,8 @@ struct dist_events {
     void (*connect_failed)(void *user, const char *node, const char *why);
 };
 
-/* Resolves the host and listens on its address alone. The node owns nothing of `config` after this.
- * When it fails, the loop must run until it has no handles left. */
+/* Resolves the host and listens on its address alone, unless it only connects. The node owns
+ * nothing of `config` after this. When it fails, the loop must run until it has no handles left. */
 bool dist_node_create(struct dist_node **node, uv_loop_t *loop, struct log *log,
                       const struct dist_config *config, const struct dist_events *events,
                       void *user, struct err *err);

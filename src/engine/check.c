@@ -6,19 +6,13 @@
 
 #include "engine/private.h"
 
-/* Runs protected: the script's top level. Expects the version as a light userdata. [-1, +0, e] */
+/* The script's top level, in a coroutine. Expects the version as a light userdata. [-1, +0, e] */
 static int load(lua_State *L) {
     struct eng_version *version = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, version->chunk_ref);
     lua_call(L, 0, 1);
     eng_version_accept(L, version);
     return 0;
-}
-
-/* Makes a text of the error, while `__tostring` may still fail safely. [-1, +1, e] */
-static int error_text(lua_State *L) {
-    luaL_tolstring(L, 1, NULL);
-    return 1;
 }
 
 /* `msg[1] == "text"` or the other way round: an atom and a text are never equal. */
@@ -49,54 +43,73 @@ static void warn_of_texts(const char *path) {
     (void)fclose(file);
 }
 
-static bool load_script(struct eng_handler *handler, struct err *err) {
-    lua_State *L = handler->L;
+static void tell(struct eng_error *error) {
+    (void)fprintf(stderr, "%.*s\n", (int)error->text.len, (const char *)error->text.data);
+    eng_error_finish(error);
+}
+
+static bool compile(struct eng_handler *handler) {
+    struct eng_error error;
+    struct err err;
     handler->tried = eng_version_create(handler, NULL);
     if (handler->tried == NULL) {
-        return err_set(err, "no memory for a script");
+        err_set(&err, "no memory for a script");
+    } else if (eng_version_compile(handler->tried, &err)) {
+        return true;
     }
-    if (!eng_version_compile(handler->tried, err)) {
+    eng_error_compile(&error, handler, NULL, err.text);
+    tell(&error);
+    return false;
+}
+
+/* Runs the top level as if the coroutine were a process's; it can't wait for anything. */
+static int resume(lua_State *co, struct eng_version *version) {
+    int results;
+    lua_pushcfunction(co, load);
+    lua_pushlightuserdata(co, version);
+    *eng_busy(co) = co;
+    int status = lua_resume(co, NULL, 1, &results);
+    if (status == LUA_YIELD) {
+        lua_pushliteral(co, "attempt to yield from outside a coroutine");
+    }
+    return status;
+}
+
+static bool run(struct eng_handler *handler) {
+    int ref;
+    lua_State *co = eng_pool_borrow(handler, &ref);
+    int status = co == NULL ? LUA_ERRMEM : resume(co, handler->tried);
+    if (status != LUA_OK) {
+        struct eng_error error;
+        eng_error_make(&error, handler, NULL, co);
+        tell(&error);
+    }
+    return status == LUA_OK;
+}
+
+/* Only a script is run; a module is not. */
+static bool check_file(struct engine *engine, const char *path, bool is_module) {
+    struct eng_script script = {.name = (char *)"check", .path = (char *)path};
+    struct err err;
+    struct eng_handler *handler = eng_handler_create(engine, &script, &err);
+    if (handler == NULL) {
+        (void)fprintf(stderr, "%s\n", err.text);
         return false;
     }
-    lua_pushcfunction(L, error_text);
-    lua_pushcfunction(L, load);
-    lua_pushlightuserdata(L, handler->tried);
-    return lua_pcall(L, 1, 0, 1) == LUA_OK || err_set(err, "%s", lua_tostring(L, -1));
+    bool ok = compile(handler) && (is_module || run(handler));
+    warn_of_texts(path);
+    eng_handler_destroy(handler);
+    return ok;
 }
 
 bool eng_check(struct engine *engine, const char *path) {
-    struct eng_script script = {.name = (char *)"check", .path = (char *)path};
-    struct err err = {""};
-    struct eng_handler *handler = eng_handler_create(engine, &script, &err);
-    bool ok = handler != NULL && load_script(handler, &err);
-    if (!ok) {
-        (void)fprintf(stderr, "%s\n", err.text);
-    }
-    warn_of_texts(path);
-    if (handler != NULL) {
-        eng_handler_destroy(handler);
-    }
-    return ok;
+    return check_file(engine, path, false);
 }
 
 /* {==== Modules =========================================================================== */
 
-static bool check_module(const char *path) {
-    lua_State *L = luaL_newstate();
-    bool ok = L != NULL && luaL_loadfile(L, path) == LUA_OK;
-    if (!ok) {
-        (void)fprintf(stderr, "%s\n",
-                      L == NULL ? "no memory for a Lua state" : lua_tostring(L, -1));
-    }
-    warn_of_texts(path);
-    if (L != NULL) {
-        lua_close(L);
-    }
-    return ok;
-}
-
 /* `top`: the scripts there are no modules. */
-static bool check_folder(const char *folder, bool top) {
+static bool check_folder(struct engine *engine, const char *folder, bool top) {
     uv_fs_t request;
     uv_dirent_t entry;
     char path[PATH_MAX];
@@ -113,17 +126,17 @@ static bool check_folder(const char *folder, bool top) {
             continue;
         }
         if (entry.type == UV_DIRENT_DIR) {
-            ok = check_folder(path, false) && ok;
+            ok = check_folder(engine, path, false) && ok;
         } else if (is_module) {
-            ok = check_module(path) && ok;
+            ok = check_file(engine, path, true) && ok;
         }
     }
     uv_fs_req_cleanup(&request);
     return ok;
 }
 
-bool eng_check_modules(const char *folder) {
-    return check_folder(folder, true);
+bool eng_check_modules(struct engine *engine, const char *folder) {
+    return check_folder(engine, folder, true);
 }
 
 /* }==== */

@@ -37,26 +37,12 @@ static bool read_request(struct span body, struct request *request) {
 }
 
 static bool take_binary(struct span term, struct span *bytes) {
-    if (term.len < 5 || term.data[0] != EXT_BINARY) {
-        return false;
-    }
-    *bytes = span_of(term.data + 5, term.len - 5);
-    return true;
+    return ext_take_binary(&term, bytes);
 }
 
 static bool take_name(struct span term, struct span *name) {
     bool latin1;
     return ext_take_atom(&term, name, &latin1);
-}
-
-/* The pairs of a map. False when it is none. */
-static bool take_map(struct span *in, uint32_t *pairs) {
-    if (in->len < 5 || in->data[0] != EXT_MAP) {
-        return false;
-    }
-    *pairs = ext_u32(in->data + 1);
-    *in = span_of(in->data + 5, in->len - 5);
-    return true;
 }
 
 /* }==== */
@@ -146,7 +132,7 @@ static bool take_prompt(struct span options, struct span *prompt) {
     uint32_t pairs;
     struct span key;
     *prompt = (struct span){0};
-    if (!take_map(&options, &pairs) || pairs > 1) {
+    if (!ext_take_map(&options, &pairs) || pairs > 1) {
         return false;
     }
     return pairs == 0 || (ext_take(&options, &key) && ext_is_atom(key, "prompt") &&
@@ -251,7 +237,7 @@ static bool read_limits(struct span map, struct options *options, struct err *er
     uint32_t pairs;
     struct span key;
     int64_t number;
-    if (!take_map(&map, &pairs)) {
+    if (!ext_take_map(&map, &pairs)) {
         return err_set(err, "limits: a map expected");
     }
     for (uint32_t i = 0; i < pairs; i++) {
@@ -286,7 +272,7 @@ static bool read_options(struct span map, struct options *options, struct err *e
     uint32_t pairs;
     struct span key;
     struct span value;
-    if (!take_map(&map, &pairs)) {
+    if (!ext_take_map(&map, &pairs)) {
         return err_set(err, "the options: a map expected");
     }
     for (uint32_t i = 0; i < pairs; i++) {

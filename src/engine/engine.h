@@ -68,6 +68,6 @@ void eng_message(struct engine *engine, struct dist_peer *peer, const struct dis
 bool eng_check(struct engine *engine, const char *path);
 
 /* Compiles the modules in the subfolders of `folder`, in the same way. */
-bool eng_check_modules(const char *folder);
+bool eng_check_modules(struct engine *engine, const char *folder);
 
 #endif

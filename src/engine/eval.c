@@ -284,30 +284,34 @@ struct eng_handler *eng_scratchpad(struct engine *engine) {
     return engine->scratchpad;
 }
 
-static struct eng_eval *create(const struct eng_caller *caller, struct span prompt) {
+static struct eng_eval *create(const struct eng_caller *caller, struct span prompt,
+                               struct span source) {
     struct eng_eval *eval =
-        calloc(1, sizeof *eval + caller->pid.len + caller->tag.len + prompt.len);
+        calloc(1, sizeof *eval + caller->pid.len + caller->tag.len + prompt.len + source.len);
     if (eval != NULL) {
         uint8_t *at = eval->bytes;
         eval->caller = *caller;
         eval->caller.pid = span_keep(&at, caller->pid);
         eval->caller.tag = span_keep(&at, caller->tag);
         eval->prompt = span_keep(&at, prompt);
+        eval->source = span_keep(&at, source);
     }
     return eval;
 }
 
 /* What does not compile: the message is on top of the VM's stack. [-1, +0, -] */
-static void refuse(struct eng_handler *handler, const struct eng_caller *caller, bool by_prompt) {
-    lua_State *L = handler->L;
+static void refuse(const struct eval_request *request, const struct eng_caller *caller) {
+    struct engine *engine = request->handler->engine;
+    lua_State *L = request->handler->L;
     const char *message = lua_tostring(L, -1);
-    struct buf reason = {0};
-    if (by_prompt && is_incomplete(message)) {
-        answer_atom(handler->engine, caller, "incomplete");
+    if (request->client != NULL && is_incomplete(message)) {
+        answer_atom(engine, caller, "incomplete");
     } else {
-        eng_reason_lua_error(&reason, message == NULL ? "no memory" : message);
-        answer(handler->engine, caller, "error", buf_span(&reason));
-        buf_finish(&reason);
+        struct eng_error error;
+        eng_error_compile(&error, request->handler, &request->source,
+                          message == NULL ? "no memory" : message);
+        answer(engine, caller, "error", buf_span(&error.reason));
+        eng_error_finish(&error);
     }
     lua_pop(L, 1);
 }
@@ -316,7 +320,7 @@ static void start(struct eval_request *request, const struct eng_caller *caller)
     struct eng_handler *handler = request->handler;
     struct span prompt = request->client == NULL ? (struct span){0} : request->client->pid;
     struct eng_start start = {.purpose = ENG_EVAL, .closure = request->closure};
-    struct eng_eval *eval = create(caller, prompt);
+    struct eng_eval *eval = create(caller, prompt, request->source);
     struct eng_proc *proc = eval == NULL ? NULL : eng_proc_create(handler->engine, handler, &start);
     if (proc == NULL) {
         luaL_unref(handler->L, LUA_REGISTRYINDEX, request->closure);
@@ -343,7 +347,7 @@ void eng_eval(struct eng_handler *handler, struct eng_client *client, struct spa
     if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
         start(&request, caller);
     } else {
-        refuse(handler, caller, client != NULL);
+        refuse(&request, caller);
     }
 }
 

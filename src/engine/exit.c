@@ -103,17 +103,29 @@ void eng_exit_begin(struct eng_proc *proc, struct span reason) {
     }
 }
 
-/* Every end that is neither wished for nor told to an erpc caller is one line of the log. */
+static void keep_last(struct eng_handler *handler, struct buf *error) {
+    struct buf old = handler->last_error;
+    handler->last_error = *error;
+    *error = old;
+}
+
+/* Every end that is neither wished for nor told to an erpc caller is one event of the log. */
 static void tell(struct eng_proc *proc) {
     struct span reason = buf_span(&proc->reason);
-    if (proc->logged || proc->start->result.len > 0 || eng_reason_is_quiet(reason)) {
-        return;
+    bool is_failure = proc->start->result.len == 0 && !eng_reason_is_quiet(reason);
+    if (is_failure && !proc->logged) {
+        struct eng_error error;
+        eng_error_plain(&error, proc->handler, proc, reason);
+        log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&error.text));
+        eng_error_keep(&proc->error, &error);
+        eng_error_finish(&error);
     }
-    struct buf text = {0};
-    eng_reason_tell(&text, proc->handler->L, reason);
-    log_line(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, "ended: %.*s", (int)text.len,
-             (const char *)text.data);
-    buf_finish(&text);
+    if (proc->error.len > 0 && proc->eval == NULL) {
+        keep_last(proc->handler, &proc->error);
+        if (is_failure && proc->start->purpose != ENG_LOAD) {
+            eng_event(proc->handler, "crashed", buf_span(&proc->handler->last_error));
+        }
+    }
 }
 
 static void bury(struct eng_proc *proc) {

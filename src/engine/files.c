@@ -144,7 +144,10 @@ static struct eng_folder *add_folder(struct eng_files *files, struct span path) 
     folder->files = files;
     folder->event.data = folder;
     LL_PREPEND(files->folders, folder);
-    start(folder);
+    if (!start(folder) && folder->inode != 0) {
+        log_line(files->engine->log, LOG_LEVEL_WARNING, "lunode",
+                 "cannot watch %s: what is saved there is not loaded", folder->path);
+    }
     return folder;
 }
 

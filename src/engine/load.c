@@ -189,15 +189,16 @@ bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, st
 void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller) {
     struct err err;
-    struct buf reason = {0};
     if (caller != NULL) {
         note_asker(handler, caller);
     }
     if (!eng_load_begin(handler, text, &err)) {
-        log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name, "%s", err.text);
-        eng_reason_lua_error(&reason, err.text);
-        load_failed(handler, buf_span(&reason));
-        buf_finish(&reason);
+        struct eng_error error;
+        eng_error_compile(&error, handler, NULL, err.text);
+        log_text(handler->engine->log, LOG_LEVEL_ERROR, handler->name, buf_span(&error.text));
+        eng_error_keep(&handler->last_error, &error);
+        load_failed(handler, buf_span(&error.reason));
+        eng_error_finish(&error);
     }
 }
 

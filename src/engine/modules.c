@@ -79,32 +79,50 @@ static bool load_file(lua_State *L, const char *path) {
     return true;
 }
 
+static const char *const forms[] = {"%s/%s.lua", "%s/%s/init.lua"};
+
+/* Pushes the ith path that the module may have. [-0, +1, m] */
+static const char *push_path(lua_State *L, const char *name, size_t i) {
+    const char *file = luaL_gsub(L, name, ".", "/");
+    lua_pushfstring(L, forms[i], lua_tostring(L, lua_upvalueindex(FOLDER)), file);
+    lua_remove(L, -2);
+    return lua_tostring(L, -1);
+}
+
+/* One that is none of the script's own. What it says when there is no such module is told with
+ * where the script's own would be. [-0, +n, e] */
+static int require_other(lua_State *L, const char *name) {
+    lua_pushvalue(L, lua_upvalueindex(OTHERS));
+    lua_pushvalue(L, 1);
+    if (lua_pcall(L, 1, LUA_MULTRET, 0) == LUA_OK) {
+        return lua_gettop(L) - 1;
+    }
+    const char *why = lua_tostring(L, -1);
+    if (why != NULL && strstr(why, "not found:") != NULL) {
+        const char *first = push_path(L, name, 0);
+        const char *second = push_path(L, name, 1);
+        lua_pushfstring(L, "%s\n\tno file '%s'\n\tno file '%s'", why, first, second);
+    }
+    return lua_error(L);
+}
+
 /* require(name): the module's value and where it was found. [-1, +2, e] */
 static int require(lua_State *L) {
-    static const char *const forms[] = {"%s/%s.lua", "%s/%s/init.lua"};
     const char *name = luaL_checkstring(L, 1);
     lua_settop(L, 1);
     lua_pushvalue(L, 1);
     if (lua_rawget(L, lua_upvalueindex(LOADED)) != LUA_TNIL) {
         return 1;
     }
-    lua_settop(L, 1);
-    const char *file = luaL_gsub(L, name, ".", "/");
-    for (size_t i = 0; i < 2; i++) {
-        const char *path =
-            lua_pushfstring(L, forms[i], lua_tostring(L, lua_upvalueindex(FOLDER)), file);
-        if (load_file(L, path)) { /* name, file, what was tried, path, module */
-            lua_replace(L, 3);
-            lua_replace(L, 2);
-            lua_settop(L, 3);
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        lua_settop(L, 1);
+        if (load_file(L, push_path(L, name, i))) { /* name, path, path, module */
+            lua_remove(L, 2);
             return run_module(L);
         }
     }
     lua_settop(L, 1);
-    lua_pushvalue(L, lua_upvalueindex(OTHERS));
-    lua_insert(L, 1);
-    lua_call(L, 1, LUA_MULTRET);
-    return lua_gettop(L);
+    return require_other(L, name);
 }
 
 void eng_modules_open(lua_State *L, struct eng_version *version) {

@@ -382,6 +382,7 @@ struct eng_proc {
     int co_ref;
     lua_State *co;            /* borrowed while a job lasts */
     struct buf reason;        /* why it ends */
+    struct buf error;         /* what went wrong, for programs: see eng_error */
     struct eng_mail *current; /* the message that runs */
     struct eng_mail *serving; /* a system message that erl.receive has come upon */
     struct eng_mailbox mailbox;
@@ -547,7 +548,7 @@ struct eng_handler {
     struct buf unfinished;                       /* what io.write has written of a line */
     struct buf warning;                          /* the parts of a warning so far */
     struct buf start;      /* the argument of `init`, an external term; may be empty */
-    struct buf last_error; /* the map that tells of it; may be empty */
+    struct buf last_error; /* what went wrong last, for programs: see eng_error */
     struct eng_counters counters;
     struct buf failure; /* why it is down, an external term; empty when it never was */
     uint64_t failures[ENG_MAX_FAILURES]; /* when it failed last, ms of the loop's clock */
@@ -770,19 +771,38 @@ void eng_output_finish(struct eng_handler *handler);
 void eng_reason_atom(struct buf *out, const char *name);
 void eng_reason_undef(struct buf *out, struct span body);
 void eng_reason_text(struct buf *out, const char *kind, struct span text); /* {kind, "text"} */
-void eng_reason_lua_error(struct buf *out, const char *message);           /* without a traceback */
 void eng_reason_limit(struct buf *out, const char *kind, size_t max, size_t used);
 void eng_reason_copy(struct buf *out, struct span reason);
 
-/* {:lua_error, value, traceback} from the error value on top of `co`, which stays. `text` gets the
- * message and the traceback for the log. [-0, +0, -] on both */
-void eng_reason_error(struct buf *out, struct buf *text, lua_State *L, lua_State *co);
-
-/* The reason in words, for the log. */
-void eng_reason_tell(struct buf *text, lua_State *L, struct span reason);
-
 /* Whether it is normal, shutdown or {shutdown, _}: no failure. */
 bool eng_reason_is_quiet(struct span reason);
+
+/* }==== */
+
+/* {==== error.c: what went wrong in a script ============================================= */
+
+struct eng_error {
+    struct buf reason; /* {:lua_error, value, text}: from the line of the script on, see `text` */
+    struct buf text;   /* message, line of the script, traceback, what was handled, version */
+    struct buf map;    /* the same for programs, an external term; empty without memory */
+};
+
+/* From the error's value on top of `co`, which stays; NULL: there was no memory for a coroutine.
+ * Without a process the version that the handler has tried has failed. [-0, +0, -] */
+void eng_error_make(struct eng_error *error, struct eng_handler *handler,
+                    const struct eng_proc *proc, lua_State *co);
+
+/* For an end with such a reason. */
+void eng_error_plain(struct eng_error *error, struct eng_handler *handler,
+                     const struct eng_proc *proc, struct span reason);
+
+/* A source that does not compile: that of an evaluation, or (NULL) the version that the handler has
+ * tried. */
+void eng_error_compile(struct eng_error *error, struct eng_handler *handler,
+                       const struct span *source, const char *message);
+
+void eng_error_keep(struct buf *map, struct eng_error *error); /* moves its map there */
+void eng_error_finish(struct eng_error *error);
 
 /* }==== */
 
@@ -853,8 +873,9 @@ struct eng_eval {
     struct eng_proc *proc;
     struct eng_caller caller; /* who gets the values */
     struct span prompt;       /* the pid that gets what is printed; may be empty */
-    struct buf values;        /* what the caller gets */
-    struct buf unfinished;    /* what it has printed of a line */
+    struct span source;
+    struct buf values;     /* what the caller gets */
+    struct buf unfinished; /* what it has printed of a line */
     bool answered;
     uint8_t bytes[];
 };

@@ -143,6 +143,7 @@ void eng_proc_destroy(struct eng_proc *proc) {
     eng_eval_free(proc);
     free(proc->start);
     buf_finish(&proc->reason);
+    buf_finish(&proc->error);
     buf_finish(&proc->answer);
     buf_finish(&proc->pid);
     free(proc);

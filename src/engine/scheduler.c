@@ -212,17 +212,6 @@ static void job_done(struct eng_proc *proc) {
 
 /* {==== Failures ========================================================================== */
 
-/* Why the coroutine failed: as a reason, and as the text of one log event. */
-static void explain(struct eng_proc *proc, struct buf *reason, struct buf *text) {
-    if (proc->co == NULL) {
-        eng_reason_lua_error(reason, "not enough memory");
-        buf_append(text, "not enough memory", 17);
-        return;
-    }
-    eng_reason_error(reason, text, proc->handler->L, proc->co);
-    eng_proc_abandon(proc, true);
-}
-
 /* The caller by erpc gets the error, and nobody else. */
 static void wrap_for_erpc(struct eng_proc *proc, struct buf *reason) {
     struct buf wrapped = {0};
@@ -231,29 +220,35 @@ static void wrap_for_erpc(struct eng_proc *proc, struct buf *reason) {
     *reason = wrapped;
 }
 
+/* One event of the log. What went wrong first is what it ends with. */
+static void tell(struct eng_proc *proc, struct eng_error *error) {
+    log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&error->text));
+    proc->logged = true;
+    if (proc->error.len == 0) {
+        eng_error_keep(&proc->error, error);
+    }
+}
+
 static void job_failed(struct eng_proc *proc) {
     bool was_ending = proc->job == ENG_TERMINATE;
+    struct eng_error error;
     proc->handler->counters.errors += proc->eval == NULL ? 1 : 0;
-    struct buf reason = {0};
-    struct buf text = {0};
     eng_send_drop(proc->engine);
-    explain(proc, &reason, &text);
-    proc->job = ENG_IDLE;
+    eng_error_make(&error, proc->handler, proc, proc->co);
+    eng_proc_abandon(proc, true);
     if (proc->start->result.len > 0) {
-        wrap_for_erpc(proc, &reason);
+        wrap_for_erpc(proc, &error.reason);
     } else if (proc->eval != NULL) {
         proc->logged = true; /* whoever evaluates is told */
     } else {
-        log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&text));
-        proc->logged = true;
+        tell(proc, &error);
     }
     if (was_ending) {
         eng_exit(proc, buf_span(&proc->reason));
     } else {
-        eng_exit_begin(proc, buf_span(&reason));
+        eng_exit_begin(proc, buf_span(&error.reason));
     }
-    buf_finish(&reason);
-    buf_finish(&text);
+    eng_error_finish(&error);
 }
 
 /* }==== */

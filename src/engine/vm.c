@@ -41,18 +41,6 @@ struct eng_handler *eng_handler_of(lua_State *L) {
 
 /* {==== A new state ======================================================================= */
 
-/* Modules for `require` lie in subfolders of the script's folder. [-0, +0, m] */
-static void set_path(lua_State *L, const char *script) {
-    struct span name = eng_path_folder(script);
-    lua_getglobal(L, LUA_LOADLIBNAME);
-    lua_pushlstring(L, (const char *)name.data, name.len);
-    const char *folder = lua_tostring(L, -1);
-    lua_getfield(L, -2, "path"); /* package, folder, path */
-    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder, folder, lua_tostring(L, -1));
-    lua_setfield(L, -4, "path");
-    lua_pop(L, 3);
-}
-
 /* require "lunode.term" gives the table that the state has already. [-0, +1, -] */
 static int load_term(lua_State *L) {
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -88,9 +76,6 @@ static int open_state(lua_State *L) {
     open_erl(L, handler);
     eng_coroutines_open(L);
     eng_os_exit_open(L);
-    if (handler->path != NULL) {
-        set_path(L, handler->path);
-    }
     return 0;
 }
 

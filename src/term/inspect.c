@@ -1,9 +1,5 @@
 /* Values as text, as Elixir's inspect writes them, within bounds of depth, items and length. */
-#include <ctype.h>
 #include <lauxlib.h>
-#include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 #include "term/private.h"
 
@@ -12,145 +8,21 @@ enum { MAX_DEPTH = 8, MAX_ITEMS = 50, MAX_TEXT = 4096 };
 struct text {
     lua_State *L;
     struct term_state *state;
-    char *data;
-    size_t size;
-    size_t len;
-    bool full;
+    struct term_text out;
 };
 
 static void put_value(struct text *text, int idx, int depth);
 
-/* {==== Text ============================================================================== */
-
-static void put_bytes(struct text *text, const char *bytes, size_t len) {
-    if (text->full || len >= text->size - text->len) {
-        text->full = true;
-        return;
-    }
-    memcpy(text->data + text->len, bytes, len);
-    text->len += len;
-}
-
-static void put(struct text *text, const char *words) {
-    put_bytes(text, words, strlen(words));
-}
-
-__attribute__((format(printf, 2, 3))) static void put_format(struct text *text, const char *format,
-                                                             ...) {
-    char part[64];
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(part, sizeof part, format, args);
-    va_end(args);
-    put(text, part);
-}
-
-/* }==== */
-
 /* {==== Leaves ============================================================================ */
 
-/* A character inside quotes. */
-static void put_character(struct text *text, const uint8_t *bytes, size_t len, uint32_t character) {
-    static const char escapes[] = "abtnvfr"; /* characters 7 to 13 */
-    if (character == '"' || character == '\\') {
-        put_format(text, "\\%c", (int)character);
-    } else if (character >= 7 && character <= 13) {
-        put_format(text, "\\%c", escapes[character - 7]);
-    } else if (character < 0x20 || character == 0x7F) {
-        put_format(text, "\\x%02X", (unsigned)character);
-    } else {
-        put_bytes(text, (const char *)bytes, len);
-    }
-}
-
-/* Bytes that are no text: <<1, 2, 3>>; the last may have a size in bits. */
-static void put_raw(struct text *text, struct span bytes, size_t last_bits) {
-    put(text, "<<");
-    for (size_t i = 0; i < bytes.len && !text->full; i++) {
-        if (i == MAX_ITEMS) {
-            put(text, ", ...");
-            break;
-        }
-        bool last = i + 1 == bytes.len && last_bits != 0;
-        put_format(text, "%s%u", i == 0 ? "" : ", ",
-                   last ? bytes.data[i] >> (8 - last_bits) : bytes.data[i]);
-        if (last) {
-            put_format(text, "::size(%zu)", last_bits);
-        }
-    }
-    put(text, ">>");
-}
-
-static bool is_text(struct span bytes) {
-    uint32_t character;
-    while (bytes.len > 0) {
-        if (!utf8_next(&bytes, &character)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void put_quoted(struct text *text, struct span bytes) {
-    uint32_t character;
-    put(text, "\"");
-    while (bytes.len > 0 && !text->full) {
-        const uint8_t *start = bytes.data;
-        if (!utf8_next(&bytes, &character)) {
-            break;
-        }
-        put_character(text, start, (size_t)(bytes.data - start), character);
-    }
-    put(text, "\"");
-}
-
-/* The first bytes of a long text, cut between two characters; whole bytes when it is none. */
-static struct span first_of(struct span bytes) {
-    for (size_t cut = 0; bytes.len > MAX_TEXT && cut < 4; cut++) {
-        struct span first = span_of(bytes.data, MAX_TEXT - cut);
-        if (is_text(first)) {
-            return first;
-        }
-    }
-    return bytes.len > MAX_TEXT ? span_of(bytes.data, MAX_TEXT) : bytes;
+static void put(struct text *text, const char *words) {
+    term_text_put(&text->out, words);
 }
 
 static void put_string(struct text *text, int idx) {
     size_t len;
     const char *bytes = lua_tolstring(text->L, idx, &len);
-    struct span span = first_of(span_of(bytes, len));
-    if (is_text(span)) {
-        put_quoted(text, span);
-    } else {
-        put_raw(text, span, 0);
-    }
-}
-
-/* Whether an atom or key can do without quotes. */
-static bool is_plain(struct span name) {
-    if (name.len == 0 || !(isalpha(name.data[0]) || name.data[0] == '_')) {
-        return false;
-    }
-    for (size_t i = 1; i < name.len; i++) {
-        bool end = i + 1 == name.len && (name.data[i] == '?' || name.data[i] == '!');
-        if (name.data[i] >= 0x80 || !(isalnum(name.data[i]) || strchr("_@", name.data[i]) || end)) {
-            return false;
-        }
-    }
-    return name.data[0] < 0x80;
-}
-
-static void put_name(struct text *text, struct span name) {
-    if (is_plain(name)) {
-        put_bytes(text, (const char *)name.data, name.len);
-    } else {
-        put_quoted(text, name);
-    }
-}
-
-/* Whether the atom is a module's name, such as Elixir.Foo. */
-static bool is_module(struct span name) {
-    return name.len > 7 && memcmp(name.data, "Elixir.", 7) == 0 && isupper(name.data[7]);
+    term_text_binary(&text->out, span_of(bytes, len));
 }
 
 static void put_atom(struct text *text, int idx) {
@@ -160,33 +32,16 @@ static void put_atom(struct text *text, int idx) {
         put(text, "nil");
     } else if (number == 0) {
         put(text, "userdata");
-    } else if (is_module(name)) {
-        put_bytes(text, (const char *)name.data + 7, name.len - 7);
     } else {
-        put(text, ":");
-        put_name(text, name);
+        term_text_atom(&text->out, name);
     }
 }
 
 static void put_number(struct text *text, int idx) {
     if (lua_isinteger(text->L, idx)) {
-        put_format(text, "%lld", (long long)lua_tointeger(text->L, idx));
-        return;
-    }
-    lua_Number number = lua_tonumber(text->L, idx);
-    char digits[40];
-    for (int precision = 15; precision <= 17; precision++) {
-        (void)snprintf(digits, sizeof digits, "%.*g", precision, number);
-        lua_pushstring(text->L, digits);
-        bool exact = lua_tonumber(text->L, -1) == number;
-        lua_pop(text->L, 1);
-        if (exact) {
-            break;
-        }
-    }
-    put(text, digits);
-    if (isfinite(number) && strpbrk(digits, ".e") == NULL) {
-        put(text, ".0");
+        term_text_format(&text->out, "%lld", (long long)lua_tointeger(text->L, idx));
+    } else {
+        term_text_float(&text->out, lua_tonumber(text->L, idx));
     }
 }
 
@@ -194,11 +49,12 @@ static void put_number(struct text *text, int idx) {
 static void put_other(struct text *text, int idx) {
     size_t len;
     const char *words = luaL_tolstring(text->L, idx, &len);
-    if (len >= text->size - text->len) {
-        put_bytes(text, words, text->size / 2 < len ? text->size / 2 : len);
-        text->full = true;
+    size_t left = text->out.size - text->out.len;
+    if (len >= left) {
+        term_text_bytes(&text->out, utf8_cut(span_of(words, len), left - 1));
+        text->out.full = true;
     } else {
-        put_bytes(text, words, len);
+        term_text_bytes(&text->out, span_of(words, len));
     }
     lua_pop(text->L, 1);
 }
@@ -209,7 +65,7 @@ static void put_other(struct text *text, int idx) {
 
 /* The elements of the table at `idx`, and an improper list's tail. */
 static void put_elements(struct text *text, int idx, lua_Integer length, int depth) {
-    for (lua_Integer i = 1; i <= length && !text->full; i++) {
+    for (lua_Integer i = 1; i <= length && !text->out.full; i++) {
         put(text, i == 1 ? "" : ", ");
         if (i > MAX_ITEMS) {
             put(text, "...");
@@ -273,7 +129,7 @@ static void put_entry(struct text *text, struct map *map) {
         return;
     }
     if (map->short_keys) {
-        put_name(text, term_atom_name(text->state->atoms, number));
+        term_text_name(&text->out, term_atom_name(text->state->atoms, number));
         put(text, ": ");
     } else {
         put_value(text, top - 1, map->depth);
@@ -287,7 +143,7 @@ static void put_entries(struct text *text, struct map *map, int idx, int which) 
     lua_State *L = text->L;
     lua_pushnil(L);
     while (lua_next(L, idx)) {
-        if (text->full || map->items > MAX_ITEMS) {
+        if (text->out.full || map->items > MAX_ITEMS) {
             lua_pop(L, 2);
             return;
         }
@@ -387,7 +243,7 @@ static void put_userdata(struct text *text, int idx) {
     size_t nbits;
     if (term_kind(text->L, idx) == KIND_BITS) {
         struct span bytes = term_to_bits(text->L, idx, &nbits);
-        put_raw(text, bytes, nbits % 8);
+        term_text_raw(&text->out, bytes, nbits % 8);
     } else {
         put_other(text, idx);
     }
@@ -422,18 +278,12 @@ static void put_value(struct text *text, int idx, int depth) {
 }
 
 size_t term_inspect(lua_State *L, int idx, char *buffer, size_t size) {
-    struct text text = {
-        .L = L, .state = term_state(L), .data = buffer, .size = size - 3, /* room for the dots */
-    };
+    struct text text = {.L = L, .state = term_state(L)};
     int top = lua_gettop(L);
+    term_text_begin(&text.out, buffer, size);
     put_value(&text, lua_absindex(L, idx), 0);
     lua_settop(L, top);
-    if (text.full) {
-        memcpy(buffer + text.len, "...", 3);
-        text.len += 3;
-    }
-    buffer[text.len] = '\0';
-    return text.len;
+    return term_text_end(&text.out);
 }
 
 int term_inspect_tostring(lua_State *L) {

@@ -139,6 +139,35 @@ struct span term_to_bits(lua_State *L, int idx, size_t *nbits);
 
 /* }==== */
 
+/* {==== text.c ============================================================================ */
+
+/* Text in a buffer of somebody else. What does not fit makes it full; it ends with dots then. */
+struct term_text {
+    char *data;
+    size_t size;
+    size_t len;
+    bool full;
+};
+
+void term_text_begin(struct term_text *text, char *buffer, size_t size);
+size_t term_text_end(struct term_text *text); /* puts a NUL behind it; its length */
+
+void term_text_bytes(struct term_text *text, struct span bytes); /* all of them or none */
+void term_text_put(struct term_text *text, const char *words);
+void term_text_format(struct term_text *text, const char *format, ...)
+    __attribute__((format(printf, 2, 3))); /* 63 bytes at the most */
+
+void term_text_escaped(struct term_text *text, struct span bytes); /* UTF-8 */
+void term_text_quoted(struct term_text *text, struct span bytes);  /* the same in quotes */
+/* <<1, 2, 3>>; only `last_bits` bits of the last byte count, unless that is 0. */
+void term_text_raw(struct term_text *text, struct span bytes, size_t last_bits);
+void term_text_binary(struct term_text *text, struct span bytes); /* one of the two */
+void term_text_name(struct term_text *text, struct span name);    /* an atom as a key */
+void term_text_atom(struct term_text *text, struct span name);
+void term_text_float(struct term_text *text, double number);
+
+/* }==== */
+
 /* {==== inspect.c ========================================================================= */
 
 /* The metamethod __tostring of containers and bits. */

@@ -127,9 +127,19 @@ void term_map(lua_State *L);
 /* Replaces the `n` topmost values by a tuple of them. [-n, +1, m] */
 void term_tuple(lua_State *L, int n);
 
-/* Writes the value at `idx` as Elixir would, as much as fits into `size` bytes, with a NUL; gives
- * its length. [-0, +0, m] */
+/* }==== */
+
+/* {==== As text =========================================================================== */
+
+/* Writes the value at `idx` as Elixir's inspect would, as much as fits into `size` bytes, with a
+ * NUL behind it; what is cut ends with three dots. Gives its length. [-0, +0, m] */
 size_t term_inspect(lua_State *L, int idx, char *buffer, size_t size);
+
+/* The same for an external term, which may be anything, and for a call: name(1, :two). Takes no
+ * more time than the text is long. */
+size_t term_inspect_ext(struct span term, char *buffer, size_t size);
+size_t term_inspect_call(struct span name, struct span args, uint32_t count, char *buffer,
+                         size_t size);
 
 /* }==== */
 

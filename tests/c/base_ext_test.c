@@ -211,6 +211,54 @@ static void what_is_put_is_taken_again(void **state) {
     buf_finish(&out);
 }
 
+static void what_is_counted_is_taken_up_to_64_bits(void **state) {
+    static const uint64_t numbers[] = {0, 255, 256, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};
+    (void)state;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        struct buf out = {0};
+        uint64_t value = 1;
+        assert_true(ext_put_uint(&out, numbers[i]));
+        struct span in = buf_span(&out);
+        assert_true(ext_take_uint(&in, &value));
+        assert_int_equal(value, numbers[i]);
+        assert_int_equal(in.len, 0);
+        buf_finish(&out);
+    }
+}
+
+static void what_is_no_count_stays_where_it_is(void **state) {
+    static const char *const terms[] = {"b\xff\xff\xff\xff", "n\5\1aaaaa", "n\11\0aaaaaaaaa",
+                                        "w\1a", "n\10\0"};
+    static const size_t lens[] = {5, 8, 12, 3, 3};
+    (void)state;
+    for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
+        struct span whole = exact(terms[i], lens[i]);
+        struct span in = whole;
+        uint64_t value;
+        assert_false(ext_take_uint(&in, &value));
+        assert_true(span_equal(in, whole) && in.data == whole.data);
+        free((void *)whole.data);
+    }
+}
+
+static void maps_and_binaries_are_taken(void **state) {
+    (void)state;
+    struct buf out = {0};
+    uint32_t pairs;
+    struct span bytes;
+    assert_true(ext_put_map(&out, 1) && ext_put_binary(&out, span_str("key")) &&
+                ext_put_binary(&out, span_str("")));
+    struct span in = buf_span(&out);
+    assert_true(!ext_take_binary(&in, &bytes) && ext_take_map(&in, &pairs) && pairs == 1);
+    assert_true(!ext_take_map(&in, &pairs) && ext_take_binary(&in, &bytes));
+    assert_true(span_equal(bytes, span_str("key")));
+    in.len--; /* cut */
+    assert_false(ext_take_binary(&in, &bytes));
+    in.len++;
+    assert_true(ext_take_binary(&in, &bytes) && bytes.len == 0 && in.len == 0);
+    buf_finish(&out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_term_is_taken_whole),
@@ -223,6 +271,9 @@ int main(void) {
         cmocka_unit_test(atoms_are_read_in_each_of_their_forms),
         cmocka_unit_test(identifiers_tell_their_node),
         cmocka_unit_test(what_is_put_is_taken_again),
+        cmocka_unit_test(what_is_counted_is_taken_up_to_64_bits),
+        cmocka_unit_test(what_is_no_count_stays_where_it_is),
+        cmocka_unit_test(maps_and_binaries_are_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

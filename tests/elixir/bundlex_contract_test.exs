@@ -527,8 +527,9 @@ defmodule Lunode.BundlexContractTest do
     test "a broken script in a folder is logged, the others serve, and calls to it say why" do
       handlers = folder(%{"good.lua" => echo(), "bad.lua" => "return return"})
       raw = RawNode.start(handlers: handlers)
-      assert [why, down, "ready"] = RawNode.lines_until(raw, ~r/\Aready\z/)
+      assert [why, source, down, "ready"] = RawNode.lines_until(raw, ~r/\Aready\z/)
       assert why =~ ~r/\A\[error\] .*bad\.lua:1:/
+      assert source == "[error] bad:      1 | return return"
       assert down == "[error] bad: the script does not load: it stays down"
 
       assert Node.connect(raw.node)

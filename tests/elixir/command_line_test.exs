@@ -22,16 +22,22 @@ defmodule Lunode.CommandLineTest do
       assert lunode(["check", good, several]) == {0, "", ""}
     end
 
-    test "tells file and line of one that doesn't compile, with status 1" do
+    test "tells file and line of one that doesn't compile, and shows the line, with status 1" do
       broken = script("broken.lua", "return {\n  add = function( end\n}")
       assert {1, "", said} = lunode(["check", broken])
-      assert said =~ ~r/\A#{broken}:2: .*near 'end'\n\z/
+      assert said =~ ~r/\A#{broken}:2: .*near 'end'\n     2 \|   add = function\( end\n\z/
     end
 
-    test "tells file and line of one that fails when it is loaded" do
+    test "tells file, line and calls of one that fails when it is loaded" do
       failing = script("failing.lua", "local nothing\n\nreturn nothing.field")
       assert {1, "", said} = lunode(["check", failing])
-      assert said =~ ~r/\A#{failing}:3: attempt to index a nil value .*\n\z/
+
+      assert said == """
+             #{failing}:3: attempt to index a nil value (local 'nothing')
+                  3 | return nothing.field
+             stack traceback:
+             \t#{failing}:3: in main chunk
+             """
     end
 
     test "tells of one that returns neither a table nor a function" do
@@ -49,10 +55,10 @@ defmodule Lunode.CommandLineTest do
       folder = folder(%{"a.lua" => "return return", "b.lua" => echo(), "c.lua" => "oops"})
       missing = Path.join(folder, "nothing.lua")
       assert {1, "", said} = lunode(["check", missing, folder])
-      assert [one, two, three] = String.split(said, "\n", trim: true)
+      assert [one, a, line_of_a, c, line_of_c] = String.split(said, "\n", trim: true)
       assert one == "#{missing}: no such file or folder"
-      assert two =~ "#{folder}/a.lua:1: "
-      assert three =~ "#{folder}/c.lua:1: "
+      assert a =~ "#{folder}/a.lua:1: " and line_of_a == "     1 | return return"
+      assert c =~ "#{folder}/c.lua:1: " and line_of_c == "     1 | oops"
     end
 
     test "takes folders that have handlers of one name" do
@@ -99,16 +105,27 @@ defmodule Lunode.CommandLineTest do
       assert lunode(["check", folder]) == {0, "", ""}
       File.write!(Path.join(folder, "lib/deep/broken.lua"), "return {\n add = = 1 }")
       assert {1, "", said} = lunode(["check", folder])
-      assert said =~ ~r/\A#{folder}\/lib\/deep\/broken\.lua:2: [^\n]+\n\z/
+      assert said =~ ~r/\A#{folder}\/lib\/deep\/broken\.lua:2: [^\n]+\n     2 \|  add = = 1 }\n\z/
+    end
+
+    test "names the place when the error's value doesn't" do
+      silent = script("silent.lua", "\nerror({ code = 7 })")
+      assert {1, "", said} = lunode(["check", silent])
+      assert hd(String.split(said, "\n")) == "#{silent}:2: %{\"code\" => 7}"
+    end
+
+    test "doesn't wait for what a script makes of its own error" do
+      endless = "error(setmetatable({}, { __tostring = function() while true do end end }))"
+      assert {1, "", said} = lunode(["check", script("endless.lua", endless)])
+      assert said =~ "endless.lua:1: an error value (table) whose __tostring does not end\n"
     end
 
     test "is not ended by a script or a configuration that calls os.exit" do
       script = script("leaver.lua", "\nos.exit(0)")
       config = Path.join(folder(%{"lunode.lua" => "\nos.exit(0)"}), "lunode.lua")
       assert {1, "", said} = lunode(["check", script, config])
-      assert [one, two] = String.split(said, "\n", trim: true)
-      assert one =~ ~r/\A#{script}:2: .*os\.exit/
-      assert two =~ ~r/\A#{config}:2: .*exit/
+      assert said =~ ~r/^#{script}:2: .*os\.exit/m
+      assert said =~ ~r/^#{config}:2: .*exit/m
     end
   end
 
@@ -122,6 +139,8 @@ defmodule Lunode.CommandLineTest do
     for use <- ["lunode HOST ALIVE NODE CREATION", "lunode start --name NAME[@HOST]"] do
       assert help =~ use
     end
+
+    assert help =~ "lunode attach NAME[@HOST] [--cookie-file F]"
 
     for use <- ["lunode check PATH...", "lunode --help | --version", "BUNDLEX_ERLANG_COOKIE"] do
       assert help =~ use
@@ -140,6 +159,11 @@ defmodule Lunode.CommandLineTest do
           {~w(--help me), "--help"},
           {~w(--what), "--what"},
           {~w(check), "check: name the scripts"},
+          {~w(attach), "attach: name one node"},
+          {~w(attach one two), "attach: name one node"},
+          {~w(attach one --cookie secret), "--cookie"},
+          {~w(attach one --cookie-file), "without its value: --cookie-file"},
+          {~w(attach one --cookie-file /no/such/file), "attach: no cookie in /no/such/file"},
           {~w(start), "--name is missing"},
           {~w(start --name), "without its value: --name"},
           {~w(start --name @host), "NAME or NAME@HOST"},

@@ -199,7 +199,7 @@ defmodule Lunode.ErpcTest do
     test "the traceback names file and line", %{node: node} do
       error = assert_raise(ErlangError, fn -> :erpc.call(node, :proc, :fail, ["oops"]) end)
       assert {:exception, {:lua_error, "oops", trace}, _} = error.original
-      assert trace =~ ~r/proc\.lua:\d+: in function/
+      assert trace =~ ~r/proc\.lua:\d+: in method 'fail'\nwhile handling fail\("oops"\)/
     end
 
     test "private names and callbacks are undef, and what else erlang has", %{node: node} do

@@ -72,6 +72,23 @@ defmodule Lunode.LookInsideTest do
     assert abs(DateTime.diff(DateTime.utc_now(), counter.since)) < 60
   end
 
+  test "a handler's last error is an exception", %{lua: lua} do
+    catch_exit(Lunode.call(lua, :counter, :fail))
+
+    assert [%Handler{last_error: %Error{handler: :counter, message: "broken"} = error}] =
+             Lunode.handlers(lua)
+
+    assert abs(DateTime.diff(DateTime.utc_now(), error.at)) < 60
+    assert_raise Error, ~r/\Abroken/, fn -> raise error end
+  end
+
+  test "an error's text is the one that a caller gets", %{lua: lua} do
+    {{:lua_error, text, rest}, _call} = catch_exit(Lunode.call(lua, :counter, :fail))
+    [%Handler{last_error: error}] = Lunode.handlers(lua)
+    assert Exception.message(error) == text <> "\n" <> rest
+    assert rest =~ ~r/5 \| function counter:fail.*while handling :fail\ncounter, version 1\z/s
+  end
+
   test "stats are a struct", %{lua: lua} do
     for _ <- 1..5, do: Lunode.call(lua, :counter, :add)
     stats = %Stats{} = Lunode.stats(lua)
@@ -84,6 +101,9 @@ defmodule Lunode.LookInsideTest do
     assert Lunode.subscribe(lua) == :ok
     Lunode.reload(lua, :counter)
     assert_receive {:lunode, ^node, :reloaded, :counter, %{version: 2, old: 1}}
+    catch_exit(Lunode.call(lua, :counter, :fail))
+    assert_receive {:lunode, ^node, :crashed, :counter, details}
+    assert %Error{message: "broken", version: 2} = Error.new(:counter, details)
     assert Lunode.unsubscribe(lua) == :ok
     Lunode.reload(lua, :counter)
     refute_received {:lunode, _, :reloaded, _, _}

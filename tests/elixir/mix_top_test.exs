@@ -3,7 +3,7 @@ defmodule Lunode.MixTopTest do
 
   import ExUnit.CaptureIO
   import Lunode.Test.OS
-  alias Lunode.Test.StandIn
+  alias Lunode.Test.{RawNode, StandIn}
 
   # Without keys it shows the table once.
   defp top(args), do: capture_io(fn -> Mix.Tasks.Lunode.Top.run(args) end)
@@ -40,5 +40,27 @@ defmodule Lunode.MixTopTest do
 
     assert refused(["nowhere_#{System.unique_integer([:positive])}"]) =~
              "cannot connect to nowhere_"
+  end
+
+  test "in a shell, of a node that runs by itself and has a cookie of its own" do
+    files =
+      folder(%{"cookie" => "secret_#{System.unique_integer([:positive])}\n", "any.lua" => echo()})
+
+    File.chmod!(Path.join(files, "cookie"), 0o600)
+    cookie = ["--cookie-file", Path.join(files, "cookie")]
+    raw = RawNode.start_standalone(cookie ++ [Path.join(files, "any.lua")])
+
+    assert {written, 0} = shell(["lunode.top", "#{raw.node}" | cookie])
+    assert written =~ ~r/#{raw.node} .*\nany +[\d.]+ /s
+    assert {written, 1} = shell(["lunode.top", "#{raw.node}"])
+    assert written =~ "cannot connect to #{raw.node}"
+  end
+
+  # Its standard input is at its end.
+  defp shell(args) do
+    System.cmd("sh", ["-c", "exec mix \"$@\" </dev/null", "sh" | args],
+      env: [{"MIX_ENV", "test"}, {"BUNDLEX_ERLANG_COOKIE", nil}],
+      stderr_to_stdout: true
+    )
   end
 end

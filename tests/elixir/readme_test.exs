@@ -123,7 +123,7 @@ defmodule Lunode.ReadmeTest do
     squeeze = &String.replace(&1, ~r/\s+/, " ")
 
     commands = Regex.scan(~r/^    (lunode .+?)(?:   .*)?$/m, @readme, capture: :all_but_first)
-    assert length(commands) == 3
+    assert length(commands) == 4
     for [command] <- commands, do: assert(squeeze.(help) =~ squeeze.(command))
   end
 

@@ -45,6 +45,11 @@ defmodule Lunode.TelemetryTest do
 
   test "without telemetry nothing is asked for, and nothing needed" do
     refute Lunode.Telemetry.available?()
-    assert Lunode.call(start(), :any, 1) == 1
+    cnode = start()
+    assert Lunode.call(cnode, :any, 1) == 1
+    # Not even when somebody has subscribed the server.
+    send(cnode, {:lunode, Lunode.node(cnode), :reloaded, :echo, %{version: 2, old: 1}})
+    send(cnode, {:lunode, Lunode.node(cnode), :reloaded, :echo, :nonsense})
+    assert :sys.get_state(cnode).node == Lunode.node(cnode)
   end
 end

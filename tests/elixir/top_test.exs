@@ -36,6 +36,24 @@ defmodule Lunode.TopTest do
     assert Keyboard.await_end(top) == :ok
   end
 
+  test "shows what the handlers of a node do" do
+    lua =
+      start_supervised!({Lunode, handlers: folder(%{"busy.lua" => echo(), "idle.lua" => echo()})})
+
+    eventually(fn -> Enum.all?(Lunode.handlers(lua), &(&1.state == :running)) end)
+    top = top(lua, interval: 50)
+    Keyboard.await(top, "#{Lunode.node(lua)}   up ")
+    for _ <- 1..1000, do: Lunode.call(lua, :busy, 1)
+
+    eventually(fn ->
+      last(Keyboard.written(top)) =~ ~r/^busy +[1-9].*\nidle +0 /m ||
+        (Lunode.call(lua, :busy, 1) && nil)
+    end)
+
+    Keyboard.type(top, "q")
+    assert Keyboard.await_end(top) == :ok
+  end
+
   test "is sorted anew at once when a key is pressed" do
     top = start_counting() |> top(interval: 60_000)
     Keyboard.await(top, ~r/\*Msg\/s.*\na .*\nb /s)

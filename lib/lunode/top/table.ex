@@ -56,13 +56,10 @@ defmodule Lunode.Top.Table do
   @spec render(title :: String.t(), Stats.t(), previous :: Stats.t() | nil, size, key) ::
           [String.t()]
   def render(title, stats, previous, {columns, rows}, sort) do
-    previous = comparable(previous, stats)
-    head = [summary(title, stats), traffic(stats, previous)]
-    table = table(stats, previous, columns, sort)
     # Two lines are above it, and one below.
-    body = cut(table, rows - 3)
+    body = stats |> table(previous, columns, sort) |> cut(rows - 3)
 
-    (head ++ body ++ ["A capital letter sorts by its column, q quits."])
+    (summary(title, stats, previous) ++ body ++ ["A capital letter sorts by its column, q quits."])
     |> Enum.take(rows)
     |> Enum.map(&String.slice(&1, 0, columns))
   end
@@ -147,7 +144,13 @@ defmodule Lunode.Top.Table do
 
   # }==== The text ==============================================================================
 
-  defp summary(title, stats) do
+  @doc "Two lines about the node as a whole."
+  @spec summary(title :: String.t(), Stats.t(), previous :: Stats.t() | nil) :: [String.t()]
+  def summary(title, stats, previous) do
+    [totals(title, stats), traffic(stats, comparable(previous, stats))]
+  end
+
+  defp totals(title, stats) do
     "#{title}   up #{duration(stats.uptime)}   memory #{bytes(stats.memory)}   " <>
       "processes #{count(stats.processes)}   atoms #{count(stats.atoms)}"
   end

@@ -27,6 +27,9 @@ defmodule Lunode.Test.Keyboard do
   @doc "Ends the input."
   def hang_up(keyboard), do: send(keyboard.pid, :hang_up)
 
+  @doc "Interrupts who waits for input, as Ctrl-G and `i` do in IEx."
+  def interrupt(keyboard), do: send(keyboard.pid, :interrupt)
+
   @doc "The options that it has been given, by `:io.setopts/2` too."
   def opts(keyboard), do: ask(keyboard, :opts)
 
@@ -58,6 +61,7 @@ defmodule Lunode.Test.Keyboard do
     receive do
       {:type, text} -> %{state | typed: state.typed <> text} |> serve() |> loop()
       :hang_up -> %{state | typed: state.typed <> <<4>>} |> serve() |> loop()
+      :interrupt -> state |> answer({:error, :interrupted}, "") |> loop()
       {:ask, pid, ref, what} -> send(pid, {ref, state[what]}) && loop(state)
       {:io_request, pid, ref, request} -> request |> io({pid, ref}, state) |> loop()
     end
