@@ -287,8 +287,8 @@ static void count_slice(struct eng_proc *proc, uint64_t ns) {
     }
 }
 
-/* Runs the process whose turn it is for a slice. */
-static void step(struct engine *engine) {
+/* Runs the process whose turn it is for a slice, which begins now. */
+static void step(struct engine *engine, uint64_t now) {
     struct eng_proc *proc = take_next(engine);
     int args = 0;
     if (proc->co == NULL) {
@@ -306,9 +306,8 @@ static void step(struct engine *engine) {
     int results = 0;
     engine->running = proc;
     engine->slice.who = proc->handler->name;
-    uint64_t begin = uv_hrtime();
     int status = eng_slice_run(&engine->slice, proc->co, args, &results);
-    count_slice(proc, uv_hrtime() - begin);
+    count_slice(proc, uv_hrtime() - now);
     engine->running = NULL;
     if (status == LUA_YIELD) {
         lua_pop(proc->co, results);
@@ -322,7 +321,8 @@ static bool is_long(const struct engine *engine) {
 }
 
 void eng_sched_turn(struct engine *engine) {
-    uint64_t end = uv_hrtime() + TURN_NS;
+    uint64_t now = uv_hrtime();
+    uint64_t end = now + TURN_NS;
     bool ran = false;
     if (engine->interrupted != NULL) {
         struct eng_proc *proc = engine->interrupted;
@@ -330,11 +330,12 @@ void eng_sched_turn(struct engine *engine) {
         eng_sched_touch(proc);
     }
     while (engine->ready != NULL && engine->interrupted == NULL && !(ran && is_long(engine)) &&
-           uv_hrtime() < end) {
-        step(engine);
+           now < end) {
+        step(engine, now);
         eng_services_turn(engine);
         eng_exit_all(engine);
         ran = true;
+        now = uv_hrtime();
     }
 }
 
