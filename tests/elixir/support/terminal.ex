@@ -11,10 +11,7 @@ defmodule Lunode.Test.Terminal do
   `:env`, a map.
   """
   def start(command, opts \\ []) do
-    terminal = %__MODULE__{
-      socket: "lunode_#{System.unique_integer([:positive])}_#{System.pid()}"
-    }
-
+    terminal = %__MODULE__{socket: Path.join(OS.folder([]), "tmux")}
     env = Map.merge(%{"TMUX" => nil, "LC_ALL" => "C.UTF-8"}, opts[:env] || %{})
     # Ctrl-C goes to everyone at the terminal.
     script = ~s(trap : INT; "$@"; printf 'ended with %s\\n' $?; trap '' INT; exec sleep 600)
@@ -77,6 +74,6 @@ defmodule Lunode.Test.Terminal do
   end
 
   defp tmux(terminal, args, opts \\ []) do
-    System.cmd("tmux", ["-L", terminal.socket | args], [stderr_to_stdout: true] ++ opts)
+    System.cmd("tmux", ["-S", terminal.socket | args], [stderr_to_stdout: true] ++ opts)
   end
 end
