@@ -1,5 +1,4 @@
 /* What went wrong, in words. */
-#include <lauxlib.h>
 #include <stdio.h>
 
 #include "attach/private.h"
@@ -17,21 +16,8 @@ static void say(struct span text) {
 
 /* As Elixir would write it. */
 static void say_term(struct span term) {
-    char text[MAX_TEXT] = "";
-    struct err err;
-    struct term_atoms *atoms = term_atoms_create();
-    lua_State *L = luaL_newstate();
-    if (atoms != NULL && L != NULL) {
-        term_open(L, atoms);
-        if (term_decode(L, &term, &err)) {
-            (void)term_inspect(L, -1, text, sizeof text);
-        }
-    }
-    say(span_str(text));
-    if (L != NULL) {
-        lua_close(L);
-    }
-    term_atoms_destroy(atoms);
+    char text[MAX_TEXT];
+    say(span_of(text, term_inspect_ext(term, text, sizeof text)));
 }
 
 static void say_value(struct span term) {

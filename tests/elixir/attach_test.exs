@@ -4,7 +4,7 @@ defmodule Lunode.AttachTest do
 
   import Lunode.Test.OS
   import Lunode.Test.Terminal, except: [start: 1, start: 2]
-  alias Lunode.Test.{OtherBeam, RawNode, Terminal}
+  alias Lunode.Test.{OtherBeam, RawNode, StandIn, Terminal}
 
   @counter """
   local counter = {}
@@ -450,41 +450,15 @@ defmodule Lunode.AttachTest do
   end
 
   describe "any node with a process that answers as lunode's:" do
-    defp stand_in(answer) do
-      test = self()
-
-      pid =
-        spawn_link(fn ->
-          Process.register(self(), :lunode)
-          send(test, :registered)
-          serve(answer)
-        end)
-
-      assert_receive :registered
-      on_exit(fn -> eventually(fn -> not Process.alive?(pid) end) end)
-      pid
-    end
-
-    defp serve(answer) do
-      receive do
-        {:"$gen_call", from, :version} -> GenServer.reply(from, "9.9.9")
-        {:"$gen_call", from, request} -> answer.(from, request)
-      end
-
-      serve(answer)
-    end
-
     test "output that comes while something is typed stands above it" do
-      test = self()
-
-      stand_in(fn from, {:eval, nil, _source, %{prompt: pid}} ->
-        send(test, {:prompt, pid})
-        GenServer.reply(from, {:ok, []})
+      StandIn.start(fn
+        :version -> "9.9.9"
+        {:eval, nil, _source, _options} -> {:ok, []}
       end)
 
       terminal = open(node())
       enter(terminal, "anything")
-      assert_receive {:prompt, pid}, limit(10_000)
+      assert_receive {:asked, {:eval, nil, "anything", %{prompt: pid}}}, limit(10_000)
       type(terminal, "half a line")
       wait_for_end(terminal, "lunode> anything\nlunode> half a line")
       send(pid, {:lunode_output, node(), "late"})
@@ -495,8 +469,9 @@ defmodule Lunode.AttachTest do
       reasons = [{:untrusted, "not that"}, :killed, {:exit, {:timeout, 5}}, "text"]
       {:ok, agent} = Agent.start_link(fn -> reasons end)
 
-      stand_in(fn from, _request ->
-        GenServer.reply(from, {:error, Agent.get_and_update(agent, &{hd(&1), tl(&1)})})
+      StandIn.start(fn
+        :version -> "9.9.9"
+        _request -> {:error, Agent.get_and_update(agent, &{hd(&1), tl(&1)})}
       end)
 
       assert {1, "", said} = attach(node(), "1\n2\n3\n4")
@@ -504,12 +479,10 @@ defmodule Lunode.AttachTest do
     end
 
     test ":handlers tells the last error of each" do
-      stand_in(fn from, :handlers ->
-        error = %{message: "a.lua:1: broken\nmore", line: 1}
-        a = %{name: :a, version: 4, state: :running, processes: 2, since: 0, last_error: error}
-        b = %{name: :b, version: nil, state: :failed, since: nil, file: nil, last_error: nil}
-        GenServer.reply(from, [a, b])
-      end)
+      error = StandIn.error(message: "a.lua:1: broken\nmore")
+      a = StandIn.handler(:a, version: 4, processes: 2, since: 0, file: nil, last_error: error)
+      b = StandIn.handler(:b, version: nil, state: :failed, since: nil, file: nil, processes: 0)
+      StandIn.start(&if(&1 == :handlers, do: [a, b], else: "9.9.9"))
 
       assert {0, said, ""} = attach(node(), ":handlers")
       assert [_titles, a, b, error] = String.split(said, "\n", trim: true)
@@ -519,12 +492,13 @@ defmodule Lunode.AttachTest do
     end
 
     test "one that answers nonsense, or dies, does no harm" do
-      stand_in(fn
-        from, {:eval, nil, "nonsense", _} -> GenServer.reply(from, :nonsense)
-        from, {:eval, nil, "values", _} -> GenServer.reply(from, {:ok, [1, :two, 'abc']})
-        from, :handlers -> GenServer.reply(from, [%{}, :a, %{name: 5, since: -1}])
-        from, :stats -> GenServer.reply(from, %{handlers: [1], peers: %{"a" => 1}})
-        _from, _exit -> exit(:normal)
+      StandIn.start(fn
+        :version -> "9.9.9"
+        {:eval, nil, "nonsense", _} -> :nonsense
+        {:eval, nil, "values", _} -> {:ok, [1, :two, 'abc']}
+        :handlers -> [%{}, :a, %{name: 5, since: -1}]
+        :stats -> %{handlers: [1], peers: %{"a" => 1}}
+        {:eval, nil, "exit", _} -> exit(:normal)
       end)
 
       assert {1, "", said} = attach(node(), "nonsense")
@@ -536,13 +510,12 @@ defmodule Lunode.AttachTest do
     end
 
     test "Ctrl-C twice ends the prompt when an evaluation is not to be ended" do
-      test = self()
-      stand_in(fn _from, request -> send(test, elem(request, 0)) end)
+      StandIn.start(&if(&1 == :version, do: "9.9.9", else: :noreply))
       terminal = open(node())
       enter(terminal, "for ever")
-      assert_receive :eval, limit(10_000)
+      assert_receive {:asked, {:eval, _, _, _}}, limit(10_000)
       press(terminal, "C-c")
-      assert_receive :interrupt, limit(10_000)
+      assert_receive {:asked, {:interrupt, _pid}}, limit(10_000)
 
       told = "lunode: #{node()}: it does not end the evaluation"
       eventually(fn -> press(terminal, "C-c") && screen(terminal) =~ told end, 15_000)
