@@ -316,7 +316,7 @@ static bool find_file(struct report *report, struct span name, struct span *file
     if (version == NULL) {
         *file = span_str("eval");
         *text = report->eval;
-        return report->eval.len > 0 && span_equal(name, *file);
+        return report->co == NULL && report->eval.len > 0 && span_equal(name, *file);
     }
     *file = span_str(eng_version_file(version));
     *text = buf_span(&version->source);

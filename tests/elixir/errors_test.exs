@@ -344,4 +344,17 @@ defmodule Lunode.ErrorsTest do
     assert {:error, {:lua_error, "eval:1: " <> _, text}} = eval.("local ok = late() return ok")
     refute text =~ "1 |"
   end
+
+  test "nor is another line shown for what a prompt has defined before", context do
+    eval = fn source ->
+      request = {:eval, nil, source, %{prompt: self()}}
+      GenServer.call({:lunode, context.raw.node}, request, limit(5_000))
+    end
+
+    assert eval.("function late() return nothing.x end") == {:ok, []}
+    assert {:error, {:lua_error, "eval:1: " <> _, text}} = eval.("local ok = late() return ok")
+    refute text =~ "1 |"
+    assert {:error, {:lua_error, "eval:1: " <> _, text}} = eval.("nothing.x")
+    assert text =~ "1 | nothing.x"
+  end
 end
