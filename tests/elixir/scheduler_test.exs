@@ -50,12 +50,14 @@ defmodule Lunode.SchedulerTest do
     us / 1_000
   end
 
-  # The machine may have other things to do: the best of some rounds counts, each beside what calls
-  # take while another program, not Lua, keeps a processor busy.
+  # The machine may have other things to do: the best of some rounds counts. Where none is good
+  # enough, a last one has the time more that calls take beside another program, not Lua, that keeps
+  # a processor busy.
   defp assert_fast(node, count, part, limit) do
-    Enum.reduce_while(1..5, nil, fn _round, _worst ->
+    Enum.reduce_while(1..10, nil, fn round, _last ->
       took = quantile(node, count, part)
-      if took < limit or took < limit + noise(part), do: {:halt, :fast}, else: {:cont, took}
+      extra = if round == 10 and took >= limit, do: noise(part), else: 0
+      if took < limit + extra, do: {:halt, :fast}, else: {:cont, took}
     end)
     |> then(
       &assert(&1 == :fast, "of #{count} calls, #{100 * part} % took up to #{inspect(&1)} ms")
