@@ -5,7 +5,8 @@
 
 #include "engine/private.h"
 
-enum { MAX_NAMES = 200, MAX_CHAIN = 8 };
+/* A table with more keys than MAX_KEYS is looked at in part: everything else waits meanwhile. */
+enum { MAX_NAMES = 200, MAX_CHAIN = 8, MAX_KEYS = 20000 };
 
 struct completion {
     struct eng_handler *handler;
@@ -103,18 +104,27 @@ static void offer(struct completion *completion, struct span name) {
     buf_finish(&text);
 }
 
+/* The names in the table on top. [-0, +0, m] */
+static void offer_keys(lua_State *L, struct completion *completion) {
+    size_t len;
+    lua_pushnil(L);
+    for (int i = 0; i < MAX_KEYS && lua_next(L, -2) != 0; i++) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) == LUA_TSTRING) {
+            const char *name = lua_tolstring(L, -1, &len);
+            offer(completion, span_of(name, len));
+        }
+    }
+}
+
 /* The names in the table on top, and in those that it looks into. [-1, +0, m] */
 static void offer_fields(lua_State *L, struct completion *completion) {
     bool more = true;
     for (int i = 0; more && i < MAX_CHAIN; i++) {
         if (lua_istable(L, -1)) {
-            lua_pushnil(L);
-            while (lua_next(L, -2) != 0) {
-                lua_pop(L, 1);
-                size_t len;
-                const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : "";
-                offer(completion, span_of(name, *name == '\0' ? 0 : len));
-            }
+            int top = lua_gettop(L);
+            offer_keys(L, completion);
+            lua_settop(L, top);
         }
         more = to_index(L);
     }

@@ -30,6 +30,7 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
 }
 
 void eng_handler_destroy(struct eng_handler *handler) {
+    eng_timer_cancel(handler->leave_timer);
     while (handler->procs != NULL) {
         eng_proc_destroy(handler->procs);
     }
@@ -117,6 +118,23 @@ void eng_handler_ended(struct eng_handler *handler, struct span reason) {
 
 /* {==== Leaving =========================================================================== */
 
+/* What a supervisor gives its children, too. */
+enum { LEAVE_MS = 5000 };
+
+static void on_leave_time(void *user) {
+    struct eng_handler *handler = user;
+    struct buf killed = {0};
+    handler->leave_timer = NULL;
+    log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
+             "unloaded, but not done after %d s: killed", LEAVE_MS / 1000);
+    eng_reason_atom(&killed, "killed");
+    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+        proc->logged = true;
+        eng_exit(proc, buf_span(&killed));
+    }
+    buf_finish(&killed);
+}
+
 void eng_handler_unload(struct eng_handler *handler) {
     struct engine *engine = handler->engine;
     struct buf shutdown = {0};
@@ -132,6 +150,7 @@ void eng_handler_unload(struct eng_handler *handler) {
         eng_exit_begin(proc, buf_span(&shutdown));
     }
     buf_finish(&shutdown);
+    handler->leave_timer = eng_timer_start(engine, LEAVE_MS, on_leave_time, handler);
     eng_handler_leave(handler);
 }
 

@@ -533,13 +533,14 @@ struct eng_handler {
     bool stop_on_failure;
     bool leaving; /* unloaded: it goes with the last of its processes */
     size_t max_mailbox;
-    size_t own_max_mailbox;      /* the same while no load has changed it */
-    lua_State *L;                /* its VM */
-    struct eng_pool *pool;       /* coroutines to borrow */
-    struct eng_version *version; /* what its processes are to run; NULL: none has loaded */
-    struct eng_version *tried;   /* the last one that was loaded, successfully or not */
-    struct eng_proc *loader;     /* runs the top level of `tried`; NULL: no load is going on */
-    struct eng_asker *askers;    /* who wait for the outcome of the load */
+    size_t own_max_mailbox;        /* the same while no load has changed it */
+    struct eng_timer *leave_timer; /* kills those that are not done with leaving */
+    lua_State *L;                  /* its VM */
+    struct eng_pool *pool;         /* coroutines to borrow */
+    struct eng_version *version;   /* what its processes are to run; NULL: none has loaded */
+    struct eng_version *tried;     /* the last one that was loaded, successfully or not */
+    struct eng_proc *loader;       /* runs the top level of `tried`; NULL: no load is going on */
+    struct eng_asker *askers;      /* who wait for the outcome of the load */
     uint32_t last_version;
     struct eng_proc *proc;                       /* the registered process; NULL while it is down */
     struct eng_proc *procs;                      /* all of them */

@@ -118,6 +118,26 @@ defmodule Lunode.ControlRoughTest do
       assert_receive {:DOWN, ^ref, :process, _, :killed}, limit(5_000)
     end
 
+    test "a terminate that does not end is given five seconds", context do
+      before = ask(context, :stats).processes
+
+      source = """
+      return { get = function() return 1 end,
+               terminate = function() erl.spawn(erl.sleep, 1e6) while true do end end }
+      """
+
+      for _ <- 1..2 do
+        assert ask(context, {:load, :fresh, source, @full}) == {:ok, 1}
+        assert GenServer.call({:fresh, context.raw.node}, :get) == 1
+        assert ask(context, {:unload, :fresh}) == :ok
+      end
+
+      assert_well(context)
+      assert ask(context, :stats).processes == before + 4
+      eventually(fn -> ask(context, :stats).processes == before end, 15_000)
+      assert_well(context)
+    end
+
     test "again and again while others evaluate, call and look", context do
       stop = :atomics.new(1, [])
       node = context.raw.node
@@ -292,6 +312,14 @@ defmodule Lunode.ControlRoughTest do
       eval(context, "collectgarbage()", nil)
       later = ask(context, :stats)
       assert later.processes == before.processes
+      assert_well(context)
+    end
+
+    test "completion in a table of a million names looks at some of them", context do
+      assert prompt(context, "t = {} for i = 1, 1e6 do t['k' .. i] = i end") == {:ok, []}
+      assert names = ask(context, {:complete, nil, "t.", self()})
+      assert length(names) == 200 and Enum.all?(names, &(&1 =~ ~r/^t\.k\d+$/))
+      assert is_list(ask(context, {:complete, nil, "t.k1", self()}))
       assert_well(context)
     end
 
