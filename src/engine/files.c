@@ -1,5 +1,6 @@
 /* Watching the scripts' folders: what is saved is loaded, what is new is started, what is gone is
  * unloaded. Folders are watched, not files, since editors write a new file and rename it. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,13 +203,18 @@ void eng_files_of(struct eng_version *version) {
 
 enum change { SAME, CHANGED, GONE, UNSURE };
 
-/* Whether the file has other bytes than those that were loaded. */
+/* Whether the file has other bytes than those that were loaded. One that is there but can't be read
+ * has not gone: the load that is tried then says why, and once, for nothing was loaded by it. */
 static enum change compare(const char *path, struct span loaded) {
     struct buf now = {0};
     struct err err;
-    enum change change = GONE;
+    enum change change;
     if (file_read(path, &now, &err)) {
         change = span_equal(buf_span(&now), loaded) ? SAME : now.len == 0 ? UNSURE : CHANGED;
+    } else if (errno == ENOENT || errno == ENOTDIR) {
+        change = GONE;
+    } else {
+        change = loaded.len == 0 ? SAME : UNSURE;
     }
     buf_finish(&now);
     return change;

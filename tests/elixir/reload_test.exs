@@ -330,6 +330,45 @@ defmodule Lunode.ReloadTest do
     end
   end
 
+  describe "a file that cannot be read" do
+    # A link to itself: to the superuser, too, it is there, and can't be read.
+    defp make_unreadable(node, name) do
+      path = Path.join(node.folder, name)
+      File.rm!(path)
+      File.ln_s!(Path.basename(path), path)
+      path
+    end
+
+    test "does not end its handler; it is told why, and it loads when it can be read" do
+      node = start(%{"counter.lua" => counter("one")})
+      path = make_unreadable(node, "counter.lua")
+      assert_output(node, ~r/counter\.lua: Too many levels of symbolic links/)
+      assert_stays(node, node.counter, "one")
+      File.rm!(path)
+      save(node, counter("two"))
+      assert_becomes(node.counter, "two")
+    end
+
+    test "because it is too large, likewise" do
+      node = start(%{"counter.lua" => counter("one")})
+      save(node, [counter("big"), :binary.copy("-", 70_000_000)])
+      assert_output(node, ~r/counter\.lua: too large to read/)
+      assert_stays(node, node.counter, "one")
+      save(node, counter("two"))
+      assert_becomes(node.counter, "two")
+    end
+
+    test "a module, which loads when it can be read" do
+      node = start_shop()
+      path = make_unreadable(node, "shop/price.lua")
+      assert_output(node, ~r"shop/price\.lua: Too many levels of symbolic links")
+      assert_stays(node, node.counter, "x")
+      File.rm!(path)
+      save(node, price(3), "shop/price.lua")
+      eventually(fn -> call(node.counter, :price) == 6 end)
+    end
+  end
+
   describe "as editors and tools save:" do
     defp sh(node, script) do
       {out, status} = System.cmd("sh", ["-ec", script], cd: node.folder, stderr_to_stdout: true)
