@@ -58,6 +58,7 @@ static bool load_file(lua_State *L, const char *path) {
     struct buf text = {0};
     struct err err;
     lua_pushstring(L, path);
+    eng_files_watch(eng_handler_of(L)->engine, path);
     bool found = file_read(path, &text, &err);
     bool unreadable = !found && errno != ENOENT && errno != ENOTDIR;
     text.len = found ? text.len : 0;
