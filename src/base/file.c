@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const char too_large[] = "too large to read";
+
 static bool fail(const char *path, struct err *err) {
     int number = errno;
     err_set(err, "%s: %s", path, strerror(number));
@@ -23,7 +25,7 @@ static bool refuse(const char *path, const char *why, struct err *err) {
 static bool read_all(int fd, const char *path, struct buf *out, struct err *err) {
     for (;;) {
         if (!buf_reserve(out, 4096) || out->len > FILE_MAX) {
-            return refuse(path, "too large to read", err);
+            return refuse(path, too_large, err);
         }
         ssize_t n = read(fd, out->data + out->len, out->cap - out->len);
         if (n == 0) {
@@ -45,6 +47,7 @@ bool file_read(const char *path, struct buf *out, struct err *err) {
     }
     bool ok = fstat(fd, &file) == 0 || fail(path, err);
     ok = ok && (S_ISREG(file.st_mode) || refuse(path, "not a file", err));
+    ok = ok && (file.st_size <= FILE_MAX || refuse(path, too_large, err));
     ok = ok && read_all(fd, path, out, err);
     int number = errno;
     close(fd);

@@ -1,5 +1,6 @@
 /* Watching the scripts' folders: what is saved is loaded, what is new is started, what is gone is
  * unloaded. Folders are watched, not files, since editors write a new file and rename it. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,8 @@ struct eng_files {
     struct eng_folder *folders;
     struct eng_touched *touched;
     uv_timer_t timer;
-    bool all; /* anything may have changed */
+    bool all;  /* anything may have changed */
+    bool lost; /* a folder is not there */
 };
 
 /* {==== What has happened ================================================================= */
@@ -96,8 +98,10 @@ static bool note_change(struct eng_folder *folder, const char *name) {
 static void on_event(uv_fs_event_t *event, const char *name, int events, int status) {
     struct eng_folder *folder = event->data;
     (void)events;
-    bool unknown = status < 0 || name == NULL || is_itself(folder, name);
+    bool itself = name != NULL && is_itself(folder, name);
+    bool unknown = status < 0 || name == NULL || itself;
     folder->files->all |= unknown;
+    folder->inode = itself ? 0 : folder->inode; /* the next one may have the same number */
     if (unknown || note_change(folder, name)) {
         look_after(folder->files, SETTLE_MS);
     }
@@ -121,12 +125,29 @@ static bool start(struct eng_folder *folder) {
     return folder->watched;
 }
 
+/* Watches those again that were away, or are others by now: anything may have changed in them. */
+static void start_again(struct eng_files *files) {
+    files->lost = false;
+    for (struct eng_folder *folder = files->folders; folder != NULL; folder = folder->next) {
+        ino_t inode = folder->inode;
+        bool watched = start(folder);
+        files->lost |= !watched;
+        files->all |= watched && folder->inode != inode;
+    }
+}
+
 static struct eng_folder *find_folder(struct eng_files *files, struct span path) {
     struct eng_folder *folder = files->folders;
     while (folder != NULL && !span_equal(span_str(folder->path), path)) {
         folder = folder->next;
     }
     return folder;
+}
+
+/* Whether the file's folder is away: that says nothing of the file. */
+static bool is_lost(struct eng_files *files, const char *path) {
+    const struct eng_folder *folder = find_folder(files, eng_path_folder(path));
+    return folder != NULL && !folder->watched;
 }
 
 /* Watches the folder, once. */
@@ -152,17 +173,6 @@ static struct eng_folder *add_folder(struct eng_files *files, struct span path) 
 }
 
 /* Runs protected. Expects the files and the table of what `require` looked for. [-2, +0, m] */
-static int add_module_folders(lua_State *L) {
-    struct eng_files *files = lua_touserdata(L, 1);
-    lua_pushnil(L);
-    while (lua_next(L, 2) != 0) {
-        lua_pop(L, 1);
-        add_folder(files, eng_path_folder(lua_tostring(L, -1)));
-    }
-    return 0;
-}
-
-/* Likewise. */
 static int touch_modules(lua_State *L) {
     struct eng_files *files = lua_touserdata(L, 1);
     lua_pushnil(L);
@@ -173,14 +183,12 @@ static int touch_modules(lua_State *L) {
     return 0;
 }
 
-/* Does it with what the version's `require` looked for. */
-static void with_modules(struct eng_files *files, const struct eng_version *version,
-                         lua_CFunction f) {
+static void touch_modules_of(struct eng_files *files, const struct eng_version *version) {
     if (version == NULL || version->files_ref == LUA_NOREF) {
         return;
     }
     lua_State *L = version->handler->L;
-    lua_pushcfunction(L, f);
+    lua_pushcfunction(L, touch_modules);
     lua_pushlightuserdata(L, files);
     lua_rawgeti(L, LUA_REGISTRYINDEX, version->files_ref);
     if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
@@ -188,11 +196,9 @@ static void with_modules(struct eng_files *files, const struct eng_version *vers
     }
 }
 
-void eng_files_of(struct eng_version *version) {
-    struct eng_files *files = version->handler->engine->files;
-    if (files != NULL && !version->is_text) {
-        add_folder(files, eng_path_folder(version->handler->path));
-        with_modules(files, version, add_module_folders);
+void eng_files_watch(struct engine *engine, const char *path) {
+    if (engine->files != NULL) {
+        add_folder(engine->files, eng_path_folder(path));
     }
 }
 
@@ -202,21 +208,37 @@ void eng_files_of(struct eng_version *version) {
 
 enum change { SAME, CHANGED, GONE, UNSURE };
 
-/* Whether the file has other bytes than those that were loaded. */
+/* Whether the file has other bytes than those that were loaded. One that is there but can't be read
+ * has not gone: the load that is tried then says why, and once, for nothing was loaded by it. */
 static enum change compare(const char *path, struct span loaded) {
     struct buf now = {0};
     struct err err;
-    enum change change = GONE;
+    enum change change;
     if (file_read(path, &now, &err)) {
         change = span_equal(buf_span(&now), loaded) ? SAME : now.len == 0 ? UNSURE : CHANGED;
+    } else if (errno == ENOENT || errno == ENOTDIR) {
+        change = GONE;
+    } else {
+        change = loaded.len == 0 ? SAME : UNSURE;
     }
     buf_finish(&now);
     return change;
 }
 
+/* The last version that was loaded from the handler's file, successfully or not: a text that did
+ * not load has no say in it. NULL: there is none. */
+static const struct eng_version *from_file(const struct eng_handler *handler) {
+    const struct eng_version *tried = handler->tried;
+    if (tried == NULL || !tried->is_text) {
+        return tried;
+    }
+    const struct eng_version *version = handler->version;
+    return version == NULL || version->is_text ? NULL : version;
+}
+
 /* What became of a handler's own file. */
 static enum change own_change(const struct eng_handler *handler) {
-    const struct eng_version *tried = handler->tried;
+    const struct eng_version *tried = from_file(handler);
     return compare(handler->path, tried == NULL ? (struct span){0} : buf_span(&tried->source));
 }
 
@@ -255,10 +277,11 @@ static int ask_module(lua_State *L) {
 /* True when it is done; false when it has to be looked at again. */
 static bool module_changed(struct eng_handler *handler, const char *path, bool settled) {
     lua_State *L = handler->L;
-    if (handler->tried == NULL || handler->tried->files_ref == LUA_NOREF) {
+    const struct eng_version *version = from_file(handler);
+    if (version == NULL || version->files_ref == LUA_NOREF) {
         return true;
     }
-    struct module_question question = {handler->tried->files_ref, path, SAME};
+    struct module_question question = {version->files_ref, path, SAME};
     lua_pushcfunction(L, ask_module);
     lua_pushlightuserdata(L, &question);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
@@ -289,11 +312,14 @@ static void remove_handler(struct eng_handler *handler) {
     eng_handler_unload(handler);
 }
 
-/* Likewise. */
+/* True when it is done; false when it has to be looked at again. */
 static bool own_file_changed(struct eng_handler *handler, bool settled) {
     enum change change = own_change(handler);
     if ((change == GONE || change == UNSURE) && !settled) {
         return false;
+    }
+    if (change == GONE && is_lost(handler->engine->files, handler->path)) {
+        return true; /* it is looked at again when the folder is there again */
     }
     if (change == GONE) {
         remove_handler(handler);
@@ -378,12 +404,10 @@ static void touch_scripts_in(struct eng_files *files, const char *folder) {
     uv_fs_req_cleanup(&request);
 }
 
-/* A folder or a link has changed: each handler, and each folder, is looked at. True when all the
- * folders are there. */
-static bool look_at_all(struct eng_files *files) {
-    bool there = true;
+/* A folder or a link has changed: each handler, and each folder, is to be looked at. */
+static void touch_all(struct eng_files *files) {
+    files->all = false;
     for (struct eng_folder *folder = files->folders; folder != NULL; folder = folder->next) {
-        there = start(folder) && there;
         if (folder->of_handlers) {
             touch_scripts_in(files, folder->path);
         }
@@ -392,10 +416,9 @@ static bool look_at_all(struct eng_files *files) {
     LL_FOREACH(files->engine->handlers, handler) {
         if (handler->path != NULL && !handler->leaving) {
             touch(files, handler->path);
-            with_modules(files, handler->tried, touch_modules);
+            touch_modules_of(files, from_file(handler));
         }
     }
-    return there;
 }
 
 static void on_timer(uv_timer_t *timer) {
@@ -403,11 +426,15 @@ static void on_timer(uv_timer_t *timer) {
     if (files->engine->stopping) {
         return;
     }
-    bool lost = files->all && !look_at_all(files);
+    if (files->all || files->lost) {
+        start_again(files);
+    }
+    if (files->all) {
+        touch_all(files);
+    }
     bool waiting = false;
     struct eng_touched *touched;
     struct eng_touched *next;
-    files->all = lost;
     LL_FOREACH_SAFE(files->touched, touched, next) {
         if (look_at(files, touched)) {
             LL_DELETE(files->touched, touched);
@@ -416,7 +443,7 @@ static void on_timer(uv_timer_t *timer) {
             waiting = true;
         }
     }
-    if (waiting || lost) {
+    if (waiting || files->lost) {
         look_after(files, waiting ? GONE_MS : LOST_MS);
     }
 }

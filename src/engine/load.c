@@ -142,7 +142,6 @@ void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader,
         answer_failure(handler, reason);
         return;
     }
-    eng_files_of(version);
     if (version->value_ref != LUA_NOREF) {
         go_live(handler, version);
     } else {

@@ -58,12 +58,14 @@ static bool load_file(lua_State *L, const char *path) {
     struct buf text = {0};
     struct err err;
     lua_pushstring(L, path);
+    eng_files_watch(eng_handler_of(L)->engine, path);
     bool found = file_read(path, &text, &err);
-    if (!found && errno != ENOENT && errno != ENOTDIR) {
-        buf_finish(&text);
+    bool unreadable = !found && errno != ENOENT && errno != ENOTDIR;
+    text.len = found ? text.len : 0;
+    note(L, lua_gettop(L), &text, found || unreadable); /* it is loaded when it can be read */
+    if (unreadable) {
         luaL_error(L, "%s", err.text);
     }
-    note(L, lua_gettop(L), &text, found);
     if (!found) {
         lua_pop(L, 2);
         return false;

@@ -827,8 +827,8 @@ struct eng_files;
 bool eng_files_start(struct engine *engine, const struct eng_config *config, struct err *err);
 void eng_files_stop(struct engine *engine);
 
-/* Watches the folders of a version's modules too. */
-void eng_files_of(struct eng_version *version);
+/* Watches the folder of a module too, from before it is read. */
+void eng_files_watch(struct engine *engine, const char *path);
 
 /* }==== */
 

@@ -84,6 +84,7 @@ const char *eng_version_file(const struct eng_version *version) {
 bool eng_version_compile(struct eng_version *version, struct err *err) {
     lua_State *L = version->handler->L;
     if (!version->is_text && !file_read(version->handler->path, &version->source, err)) {
+        buf_finish(&version->source); /* what was read of it */
         return false;
     }
     lua_pushcfunction(L, compile);

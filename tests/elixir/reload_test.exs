@@ -316,6 +316,26 @@ defmodule Lunode.ReloadTest do
       eventually(fn -> call(node.counter, :price) == 6 end)
     end
 
+    test "one that is required by a function, later, is loaded when it is saved" do
+      text = counter("x", "function counter:price() return require('shop.price').of(2) end")
+      node = start(%{})
+      File.mkdir!(Path.join(node.folder, "shop"))
+      save(node, price(10), "shop/price.lua")
+      save(node, text)
+      eventually(fn -> try_call(node.counter) == "x" end)
+      assert call(node.counter, :price) == 20
+      save(node, price(100), "shop/price.lua")
+      eventually(fn -> call(node.counter, :price) == 200 end)
+    end
+
+    test "one that is saved after a load over the wire has failed is loaded" do
+      node = start_shop()
+      load = {:load, :counter, "return {", %{trust: :full}}
+      assert {:error, _} = GenServer.call({:lunode, node.raw.node}, load, limit(5_000))
+      save(node, price(100), "shop/price.lua")
+      eventually(fn -> call(node.counter, :price) == 200 end)
+    end
+
     test "globals of a version and its modules go with it" do
       node = start(%{"counter.lua" => counter("one", "function counter:g() return g end") <> ""})
       File.mkdir!(Path.join(node.folder, "sub"))
@@ -327,6 +347,45 @@ defmodule Lunode.ReloadTest do
       save(node, text <> "\n")
       assert_output(node, ~r/version 3 is live/)
       assert call(node.counter, :g) == 1
+    end
+  end
+
+  describe "a file that cannot be read" do
+    # A link to itself: to the superuser, too, it is there, and can't be read.
+    defp make_unreadable(node, name) do
+      path = Path.join(node.folder, name)
+      File.rm!(path)
+      File.ln_s!(Path.basename(path), path)
+      path
+    end
+
+    test "does not end its handler; it is told why, and it loads when it can be read" do
+      node = start(%{"counter.lua" => counter("one")})
+      path = make_unreadable(node, "counter.lua")
+      assert_output(node, ~r/counter\.lua: Too many levels of symbolic links/)
+      assert_stays(node, node.counter, "one")
+      File.rm!(path)
+      save(node, counter("two"))
+      assert_becomes(node.counter, "two")
+    end
+
+    test "because it is too large, likewise" do
+      node = start(%{"counter.lua" => counter("one")})
+      save(node, [counter("big"), :binary.copy("-", 70_000_000)])
+      assert_output(node, ~r/counter\.lua: too large to read/)
+      assert_stays(node, node.counter, "one")
+      save(node, counter("two"))
+      assert_becomes(node.counter, "two")
+    end
+
+    test "a module, which loads when it can be read" do
+      node = start_shop()
+      path = make_unreadable(node, "shop/price.lua")
+      assert_output(node, ~r"shop/price\.lua: Too many levels of symbolic links")
+      assert_stays(node, node.counter, "x")
+      File.rm!(path)
+      save(node, price(3), "shop/price.lua")
+      eventually(fn -> call(node.counter, :price) == 6 end)
     end
   end
 
@@ -384,6 +443,41 @@ defmodule Lunode.ReloadTest do
       assert_becomes(node.counter, "one")
       eventually(fn -> try_call({:old, node.raw.node}) == :tag end)
       eventually(fn -> try_call({:new, node.raw.node}) == nil end)
+    end
+
+    test "a script is removed while a module's folder is missing" do
+      text = "pcall(require, 'none.such')\n" <> counter("one")
+      node = start(%{"counter.lua" => text, "old.lua" => echo()})
+      File.mkdir!(Path.join(node.folder, "other"))
+      Process.sleep(200)
+      File.rm!(Path.join(node.folder, "old.lua"))
+      assert_output(node, ~r/old\.lua has gone: unloaded/)
+      assert call(node.counter) == "one"
+    end
+
+    test "the folder is removed and made anew at once, again and again" do
+      node = start(%{"counter.lua" => counter("one")})
+
+      for tag <- ~w(two three four) do
+        sh(node, "cd ..; rm -rf #{node.folder}; mkdir #{node.folder}")
+        save(node, counter("new " <> tag))
+        assert_becomes(node.counter, "new " <> tag)
+        Process.sleep(600)
+        save(node, counter(tag))
+        assert_becomes(node.counter, tag)
+      end
+    end
+
+    test "the folder is away for a while: its handlers go on" do
+      node = start(%{"counter.lua" => counter("one")})
+      assert call(node.counter, :add) == {"one", 1}
+      sh(node, "cd ..; mv #{node.folder} #{node.folder}.away")
+      Process.sleep(1_000)
+      assert call(node.counter, :add) == {"one", 2}
+      File.rename!(node.folder <> ".away", node.folder)
+      save(node, counter("two"))
+      assert_becomes(node.counter, "two")
+      assert call(node.counter, :add) == {"two", 3}
     end
 
     test "the folder is removed and comes back" do
