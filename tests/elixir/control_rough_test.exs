@@ -73,16 +73,16 @@ defmodule Lunode.ControlRoughTest do
 
   describe "loads and unloads that meet:" do
     test "who waits for a load learns that the handler was unloaded", context do
-      request = begin(context, {:load, :fresh, "erl.sleep(1e6) return {}", @full})
+      request = begin(context, {:load, :fresh, "while true do end", @full})
       assert ask(context, {:unload, :fresh}) == :ok
       assert answer(request) == {:error, :shutdown}
-      request = begin(context, {:load, :counter, "erl.sleep(1e6) return {}", @full})
+      request = begin(context, {:load, :counter, "while true do end", @full})
       assert ask(context, {:unload, :counter}) == :ok
       assert answer(request) == {:error, :shutdown}
     end
 
     test "a reload of what has never been live begins the text again", context do
-      first = begin(context, {:load, :fresh, "erl.sleep(1e6) return {}", @full})
+      first = begin(context, {:load, :fresh, "while true do end", @full})
       second = begin(context, {:reload, :fresh})
       third = begin(context, {:load, :fresh, @counter, @full})
       for request <- [first, second, third], do: assert(answer(request) == {:ok, 1})
@@ -315,8 +315,8 @@ defmodule Lunode.ControlRoughTest do
       assert_well(context)
     end
 
-    test "completion in a table of a million names looks at some of them", context do
-      assert prompt(context, "t = {} for i = 1, 1e6 do t['k' .. i] = i end") == {:ok, []}
+    test "completion in a table of very many names looks at some of them", context do
+      assert prompt(context, "t = {} for i = 1, 1e5 do t['k' .. i] = i end") == {:ok, []}
       assert names = ask(context, {:complete, nil, "t.", self()})
       assert length(names) == 200 and Enum.all?(names, &(&1 =~ ~r/^t\.k\d+$/))
       assert is_list(ask(context, {:complete, nil, "t.k1", self()}))
