@@ -72,8 +72,9 @@ static bool load_file(lua_State *L, const char *path) {
     }
     size_t len;
     const char *bytes = lua_tolstring(L, -1, &len);
+    struct span code = eng_skip_start(span_of(bytes, len));
     lua_pushfstring(L, "@%s", path);
-    if (luaL_loadbuffer(L, bytes, len, lua_tostring(L, -1)) != LUA_OK) {
+    if (luaL_loadbuffer(L, (const char *)code.data, code.len, lua_tostring(L, -1)) != LUA_OK) {
         lua_error(L);
     }
     lua_insert(L, -3); /* path, module, text, chunk's name */

@@ -621,6 +621,10 @@ struct eng_version *eng_version_create(struct eng_handler *handler, const struct
 struct eng_version *eng_version_take(struct eng_version *version);
 void eng_version_drop(struct eng_version *version); /* NULL is fine */
 
+/* A script without what the program `lua` leaves out too: a byte order mark, and a first line that
+ * begins with # (its end stays, so that lines keep their numbers). */
+struct span eng_skip_start(struct span text);
+
 /* Reads and compiles it; it can run then. */
 bool eng_version_compile(struct eng_version *version, struct err *err);
 

@@ -293,10 +293,10 @@ void eng_spawn_requested(struct engine *engine, struct dist_peer *peer,
         start->purpose = lasting ? ENG_LASTING : ENG_ONCE;
         if (handler == NULL) {
             run_in_node(&request);
-        } else if (handler->version == NULL && handler->proc == NULL) {
+        } else if (handler->version == NULL && handler->proc == NULL && handler->loader == NULL) {
             fail(&request, buf_span(&handler->failure)); /* it did not load */
         } else {
-            spawn(&request, handler);
+            spawn(&request, handler); /* and runs when it has loaded */
         }
     }
     buf_finish(&outer);

@@ -8,9 +8,7 @@
 
 /* {==== Compiling ========================================================================= */
 
-/* Without what the program `lua` leaves out too: a byte order mark, and a first line that begins
- * with # (its end stays, so that lines keep their numbers). */
-static struct span skip_start(struct span text) {
+struct span eng_skip_start(struct span text) {
     if (text.len >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0) {
         text = span_of(text.data + 3, text.len - 3);
     }
@@ -38,7 +36,7 @@ static void push_environment(lua_State *L, struct eng_version *version) {
 /* Runs protected. Expects the version as a light userdata. [-1, +0, e] */
 static int compile(lua_State *L) {
     struct eng_version *version = lua_touserdata(L, 1);
-    struct span text = skip_start(buf_span(&version->source));
+    struct span text = eng_skip_start(buf_span(&version->source));
     lua_pushfstring(L, version->is_text ? "=%s" : "@%s", eng_version_file(version));
     const char *bytes = text.len == 0 ? "" : (const char *)text.data;
     if (luaL_loadbufferx(L, bytes, text.len, lua_tostring(L, -1), version->is_text ? "t" : NULL) !=

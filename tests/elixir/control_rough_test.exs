@@ -8,6 +8,9 @@ defmodule Lunode.ControlRoughTest do
 
   @full %{trust: :full}
 
+  # Takes half a second.
+  @long "local t = os.clock() while os.clock() - t < 0.5 do end "
+
   @counter """
   local counter = {}
   function counter:init(start) self.n = start or 0 end
@@ -79,6 +82,22 @@ defmodule Lunode.ControlRoughTest do
       request = begin(context, {:load, :counter, "while true do end", @full})
       assert ask(context, {:unload, :counter}) == :ok
       assert answer(request) == {:error, :shutdown}
+    end
+
+    test "a function that is called while its handler loads for the first time waits", context do
+      text = @long <> "return { twice = function(_, n) return 2 * n end }"
+      load = begin(context, {:load, :late, text, @full})
+      {:ok, _} = ask(context, {:eval, :counter, "return 1"})
+      assert :erpc.call(context.raw.node, :late, :twice, [4], 10_000) == 8
+      assert answer(load) == {:ok, 1}
+    end
+
+    test "and ends when it does not load", context do
+      load = begin(context, {:load, :late, @long <> "error('no')", @full})
+      {:ok, _} = ask(context, {:eval, :counter, "return 1"})
+      {pid, ref} = Node.spawn_monitor(context.raw.node, :late, :twice, [4])
+      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}, limit(5_000)
+      assert {:error, {:lua_error, _, _}} = answer(load)
     end
 
     test "a reload of what has never been live begins the text again", context do

@@ -316,6 +316,12 @@ defmodule Lunode.ReloadTest do
       eventually(fn -> call(node.counter, :price) == 6 end)
     end
 
+    test "one that begins with a byte order mark or #!, as the program lua takes it" do
+      node = start_shop()
+      save(node, "\uFEFF#!/usr/bin/env lua\r\n" <> price(100), "shop/price.lua")
+      eventually(fn -> call(node.counter, :price) == 200 end)
+    end
+
     test "one that is required by a function, later, is loaded when it is saved" do
       text = counter("x", "function counter:price() return require('shop.price').of(2) end")
       node = start(%{})
