@@ -83,7 +83,8 @@ defmodule Lunode.ErrorsTest do
     case RawNode.next(raw, limit(5_000)) do
       "[error] counter| " <> line -> log(raw, [line | lines])
       "[error] counter: " <> line -> [line | lines] |> Enum.reverse() |> Enum.join("\n")
-      _other -> log(raw, lines)
+      line when is_binary(line) -> log(raw, lines)
+      other -> flunk("no error is told: #{inspect(other)}")
     end
   end
 
@@ -263,7 +264,7 @@ defmodule Lunode.ErrorsTest do
     test "a cast, and a message to the name", context do
       GenServer.cast(context.counter, {:add, 1})
       assert log(context.raw) =~ "while handling {:add, 1}\ncounter, version 1"
-      send(context.counter, {:add, [a: 2]})
+      send(Node.spawn(context.raw.node, :counter, :start, []), {:add, [a: 2]})
       assert log(context.raw) =~ "while handling {:add, [a: 2]}\n"
     end
 

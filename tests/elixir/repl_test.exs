@@ -226,7 +226,7 @@ defmodule Lunode.ReplTest do
 
   test "other lines meanwhile are for later", %{lua: lua} do
     repl = repl(lua, expand_fun: &iex_completion/1)
-    Keyboard.type(repl, "erl.sleep(1500) return 'first'\n")
+    Keyboard.type(repl, "erl.sleep(4000) return 'first'\n")
     Keyboard.await(repl, "still runs")
     Keyboard.type(repl, "'second'\n:quit\n")
     Keyboard.await(repl, ~r/"first"\n.*"second"\n.*Enter leaves/s)
