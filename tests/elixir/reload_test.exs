@@ -106,9 +106,12 @@ defmodule Lunode.ReloadTest do
     @tag timeout: limit(120_000)
     test "a top level without an end" do
       node = start(%{"counter.lua" => counter("one")})
+      assert GenServer.call({:lunode, node.raw.node}, {:subscribe, self()}) == :ok
       save(node, "local n = 0\nwhile true do\n  n = n + 1\nend")
       assert_served(node, now() + 3_000)
       assert_output(node, ~r/counter\.lua:[23]: the script's top level has run for 5 s without/)
+      assert_receive {:lunode, _, :reload_failed, :counter, failed}, limit(5_000)
+      assert failed.line in [2, 3] and failed.version == 1
       assert_stays(node, node.counter, "one")
     end
 
