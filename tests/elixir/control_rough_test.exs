@@ -202,6 +202,7 @@ defmodule Lunode.ControlRoughTest do
           local ok, why = pcall(erl.spawn, function() while true do end end)
           print("closed", ok, why)
         end })
+        print("begun")
         erl.sleep(1e6)
       end
       function busy:terminate() end
@@ -210,7 +211,7 @@ defmodule Lunode.ControlRoughTest do
 
       assert ask(context, {:load, :busy, busy, @full}) == {:ok, 1}
       GenServer.cast({:busy, context.raw.node}, :work)
-      GenServer.cast({:busy, context.raw.node}, :work)
+      RawNode.lines_until(context.raw, ~r/begun/)
       assert GenServer.call(context.counter, {:ask, {:unload, :busy}}) == :ok
       assert Enum.join(RawNode.lines_until(context.raw, ~r/closed/)) =~ "closed\tfalse"
       source = "erl.call(atom.lunode, {atom.unload}) "
