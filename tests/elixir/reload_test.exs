@@ -24,6 +24,8 @@ defmodule Lunode.ReloadTest do
   defp start(files, opts \\ []) do
     folder = folder(files)
     raw = RawNode.start_connected([handlers: folder] ++ opts)
+    handlers = fn -> GenServer.call({:lunode, raw.node}, :handlers, limit(5_000)) end
+    eventually(fn -> Enum.all?(handlers.(), &(&1.state != :loading)) end)
     %{folder: folder, raw: raw, counter: {:counter, raw.node}}
   end
 
