@@ -11,9 +11,10 @@
 #include "engine/private.h"
 
 enum {
-    SETTLE_MS = 15, /* after a change: more may follow */
-    GONE_MS = 400,  /* a file that is away, or empty, for so long is meant to be */
-    LOST_MS = 2000, /* how often a folder that has gone is looked for */
+    SETTLE_MS = 15,    /* after a change: more may follow */
+    GONE_MS = 400,     /* a file that is away, or empty, for so long is meant to be */
+    LOST_MS = 2000,    /* how often a folder that has gone is looked for */
+    LOOK_NS = 2000000, /* at files, without a turn of the others */
     MAX_PATH = 4096,
 };
 
@@ -32,6 +33,7 @@ struct eng_folder {
 struct eng_touched {
     struct eng_touched *next;
     uint64_t since; /* ms of the loop's clock */
+    bool looked_at; /* and it has to be again, when it has settled */
     char path[];
 };
 
@@ -63,6 +65,12 @@ static void touch(struct eng_files *files, const char *path) {
         LL_PREPEND(files->touched, touched);
     }
     touched->since = uv_now(files->engine->loop);
+    touched->looked_at = false;
+}
+
+/* Whether nothing has happened to the file for so long that it is meant to be as it is. */
+static bool has_settled(const struct eng_files *files, const struct eng_touched *touched) {
+    return uv_now(files->engine->loop) - touched->since >= GONE_MS;
 }
 
 /* Editors leave many files about: only scripts count, and folders and links, which may lead to
@@ -364,7 +372,7 @@ static const char *plain(const char *path) {
 
 /* True when nothing more is to be done about the file. */
 static bool look_at(struct eng_files *files, const struct eng_touched *touched) {
-    bool settled = uv_now(files->engine->loop) - touched->since >= GONE_MS;
+    bool settled = has_settled(files, touched);
     bool known = false;
     bool done = true;
     struct eng_handler *handler;
@@ -421,6 +429,30 @@ static void touch_all(struct eng_files *files) {
     }
 }
 
+enum looked { ALL_DONE, SOME_WAIT, TIME_OVER };
+
+/* Looks at what was touched, for a while: many files must not hold up everybody else. */
+static enum looked look_at_touched(struct eng_files *files) {
+    uint64_t end = uv_hrtime() + LOOK_NS;
+    enum looked looked = ALL_DONE;
+    struct eng_touched *touched;
+    struct eng_touched *next;
+    LL_FOREACH_SAFE(files->touched, touched, next) {
+        if (touched->looked_at && !has_settled(files, touched)) {
+            looked = SOME_WAIT;
+        } else if (uv_hrtime() > end) {
+            return TIME_OVER;
+        } else if (look_at(files, touched)) {
+            LL_DELETE(files->touched, touched);
+            free(touched);
+        } else {
+            touched->looked_at = true;
+            looked = SOME_WAIT;
+        }
+    }
+    return looked;
+}
+
 static void on_timer(uv_timer_t *timer) {
     struct eng_files *files = timer->data;
     if (files->engine->stopping) {
@@ -432,19 +464,11 @@ static void on_timer(uv_timer_t *timer) {
     if (files->all) {
         touch_all(files);
     }
-    bool waiting = false;
-    struct eng_touched *touched;
-    struct eng_touched *next;
-    LL_FOREACH_SAFE(files->touched, touched, next) {
-        if (look_at(files, touched)) {
-            LL_DELETE(files->touched, touched);
-            free(touched);
-        } else {
-            waiting = true;
-        }
-    }
-    if (waiting || files->lost) {
-        look_after(files, waiting ? GONE_MS : LOST_MS);
+    enum looked looked = look_at_touched(files);
+    if (looked == TIME_OVER) {
+        look_after(files, 1);
+    } else if (looked == SOME_WAIT || files->lost) {
+        look_after(files, looked == SOME_WAIT ? GONE_MS : LOST_MS);
     }
 }
 

@@ -457,6 +457,21 @@ defmodule Lunode.ReloadTest do
       eventually(fn -> try_call({:new, node.raw.node}) == nil end)
     end
 
+    test "hundreds of files at once" do
+      node = start(%{"counter.lua" => counter("one")})
+      names = for n <- 1..300, do: "many_#{n}"
+      others = for name <- names, do: {String.to_atom(name), node.raw.node}
+
+      for tag <- ["two", "three"] do
+        for name <- names, do: save(node, counter(tag), name <> ".lua")
+        for other <- others, do: eventually(fn -> try_call(other) == tag end, 20_000)
+      end
+
+      for name <- names, do: File.rm!(Path.join(node.folder, name <> ".lua"))
+      for other <- others, do: eventually(fn -> try_call(other) == nil end, 20_000)
+      assert call(node.counter) == "one"
+    end
+
     test "a script is removed while a module's folder is missing" do
       text = "pcall(require, 'none.such')\n" <> counter("one")
       node = start(%{"counter.lua" => text, "old.lua" => echo()})
