@@ -459,6 +459,7 @@ defmodule Lunode.AttachTest do
       terminal = open(node())
       enter(terminal, "anything")
       assert_receive {:asked, {:eval, nil, "anything", %{prompt: pid}}}, limit(10_000)
+      wait_for_end(terminal, "lunode> anything\nlunode>")
       type(terminal, "half a line")
       wait_for_end(terminal, "lunode> anything\nlunode> half a line")
       send(pid, {:lunode_output, node(), "late"})
