@@ -451,6 +451,37 @@ defmodule Lunode.ReloadTest do
       eventually(fn -> try_call({:new, node.raw.node}) == nil end)
     end
 
+    test "a link on the way to the folder is made to lead to another release" do
+      top = folder([])
+
+      for {release, tag} <- [{"r1", "one"}, {"r2", "two"}, {"r3", "three"}] do
+        File.mkdir_p!("#{top}/#{release}/handlers")
+        File.write!("#{top}/#{release}/handlers/counter.lua", counter(tag))
+      end
+
+      through = ["sh", "-c", "cd #{top} && exec \"$@\"", "sh"]
+      File.ln_s!("r1", "#{top}/current")
+
+      for {handlers, opts} <- [
+            {"#{top}/current/handlers", []},
+            {"current/handlers", [through: through]},
+            {"#{top}/current/handlers/counter.lua", []}
+          ] do
+        sh(%{folder: top}, "ln -sfn r1 current")
+        raw = RawNode.start_connected([handlers: handlers] ++ opts)
+        server = {:counter, raw.node}
+        assert call(server, :add) == {"one", 1}
+        sh(%{folder: top}, "ln -s r2 .new; mv -T .new current")
+        assert_becomes(server, "two")
+        sh(%{folder: top}, "ln -sfn r3 current")
+        assert_becomes(server, "three")
+        save(%{folder: top}, counter("four"), "r3/handlers/counter.lua")
+        assert_becomes(server, "four")
+        save(%{folder: top}, counter("three"), "r3/handlers/counter.lua")
+        assert call(server, :add) |> elem(1) == 2
+      end
+    end
+
     test "hundreds of files at once" do
       node = start(%{"counter.lua" => counter("one")})
       names = for n <- 1..300, do: "many_#{n}"
