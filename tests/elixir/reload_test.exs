@@ -271,6 +271,15 @@ defmodule Lunode.ReloadTest do
     eventually(fn -> try_call(node.counter) == "again" end)
   end
 
+  test "the only handler is the default one again when its file comes back" do
+    node = start(%{"counter.lua" => counter("one")})
+    assert RawNode.ask(node.raw, :tag) == "one"
+    File.rm!(Path.join(node.folder, "counter.lua"))
+    eventually(fn -> RawNode.ask(node.raw, :tag) == {:error, :noproc} end)
+    save(node, counter("two"))
+    eventually(fn -> RawNode.ask(node.raw, :tag) == "two" end)
+  end
+
   test "a handler that stays down, or has ended, starts again when it is saved" do
     node = start(%{"counter.lua" => "return { init = function() error('no') end }"})
     assert_output(node, ~r/it stays down/)
