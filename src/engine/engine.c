@@ -64,6 +64,7 @@ void eng_destroy(struct engine *engine) {
     eng_reach_clear(engine);
     eng_slice_finish(&engine->slice);
     term_atoms_destroy(engine->atoms);
+    free(engine->only);
     buf_finish(&engine->owner);
     buf_finish(&engine->out_local);
     buf_finish(&engine->scratch);
@@ -133,7 +134,10 @@ bool eng_add(struct engine *engine, const struct eng_config *config, struct err 
             return false;
         }
     }
-    engine->only = config->count == 1 ? engine->handlers : NULL;
+    if (config->count == 1) {
+        engine->only = strdup(config->scripts[0].name);
+        return engine->only != NULL || err_set(err, "no memory for a handler's name");
+    }
     return true;
 }
 

@@ -26,6 +26,7 @@ struct eng_folder {
     bool watched;
     ino_t inode;
     bool of_handlers; /* each script in it is a handler */
+    bool of_scripts;  /* false: it only has a link that leads to others */
     char path[];
 };
 
@@ -86,19 +87,38 @@ static bool is_itself(const struct eng_folder *folder, const char *name) {
     return strcmp(name, slash == NULL ? folder->path : slash + 1) == 0;
 }
 
+/* "./counter.lua" is "counter.lua". */
+static const char *plain(const char *path) {
+    return strncmp(path, "./", 2) == 0 ? path + 2 : path;
+}
+
+/* Whether a watched folder is at the path, or behind it. */
+static bool leads_to_folders(const struct eng_files *files, const char *path) {
+    size_t len = strlen(plain(path));
+    for (const struct eng_folder *folder = files->folders; folder != NULL; folder = folder->next) {
+        const char *other = plain(folder->path);
+        if (strncmp(other, plain(path), len) == 0 && (other[len] == '/' || other[len] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Notes what is to be looked at because of a change in a folder. False: nothing. Hidden files are
  * the editors', but for `..data` and the like, by which whole folders are exchanged. */
 static bool note_change(struct eng_folder *folder, const char *name) {
     char path[MAX_PATH];
-    if ((name[0] == '.' && name[1] != '.') ||
+    bool hidden = name[0] == '.' && name[1] != '.';
+    if ((hidden && folder->of_scripts) ||
         snprintf(path, sizeof path, "%s/%s", folder->path, name) >= MAX_PATH) {
         return false;
     }
-    if (eng_config_is_lua(name)) {
+    if (folder->of_scripts && eng_config_is_lua(name)) {
         touch(folder->files, path);
         return true;
     }
-    bool leads = may_lead_to_scripts(path);
+    bool leads =
+        folder->of_scripts ? may_lead_to_scripts(path) : leads_to_folders(folder->files, path);
     folder->files->all |= leads;
     return leads;
 }
@@ -159,7 +179,7 @@ static bool is_lost(struct eng_files *files, const char *path) {
 }
 
 /* Watches the folder, once. */
-static struct eng_folder *add_folder(struct eng_files *files, struct span path) {
+static struct eng_folder *watch_folder(struct eng_files *files, struct span path) {
     struct eng_folder *folder = find_folder(files, path);
     if (folder != NULL) {
         return folder;
@@ -176,6 +196,34 @@ static struct eng_folder *add_folder(struct eng_files *files, struct span path) 
     if (!start(folder) && folder->inode != 0) {
         log_line(files->engine->log, LOG_LEVEL_WARNING, "lunode",
                  "cannot watch %s: what is saved there is not loaded", folder->path);
+    }
+    return folder;
+}
+
+/* Where a link on the way to a folder leads to shows only in the folder that has the link. */
+static void watch_links(struct eng_files *files, struct span path) {
+    char way[MAX_PATH];
+    struct stat file;
+    (void)snprintf(way, sizeof way, "%.*s", (int)path.len, (const char *)path.data);
+    while (way[0] != '\0') {
+        if (lstat(way, &file) == 0 && S_ISLNK(file.st_mode)) {
+            watch_folder(files, eng_path_folder(way));
+        }
+        char *slash = strrchr(way, '/');
+        *(slash == NULL ? way : slash) = '\0';
+    }
+}
+
+/* A folder that has scripts. */
+static struct eng_folder *add_folder(struct eng_files *files, struct span path) {
+    struct eng_folder *folder = find_folder(files, path);
+    if (folder != NULL && folder->of_scripts) {
+        return folder;
+    }
+    watch_links(files, path);
+    folder = watch_folder(files, path);
+    if (folder != NULL) {
+        folder->of_scripts = true;
     }
     return folder;
 }
@@ -363,11 +411,6 @@ static void add_handler(struct eng_files *files, const char *path) {
         }
     }
     eng_config_finish(&found);
-}
-
-/* "./counter.lua" is "counter.lua". */
-static const char *plain(const char *path) {
-    return strncmp(path, "./", 2) == 0 ? path + 2 : path;
 }
 
 /* True when nothing more is to be done about the file. */

@@ -136,15 +136,11 @@ static void on_leave_time(void *user) {
 }
 
 void eng_handler_unload(struct eng_handler *handler) {
-    struct engine *engine = handler->engine;
     struct buf shutdown = {0};
     if (handler->version != NULL) {
         eng_event_numbers(handler, "unloaded", NULL, 0, NULL, 0);
     }
     handler->leaving = true;
-    if (engine->only == handler) {
-        engine->only = NULL;
-    }
     eng_reason_atom(&shutdown, "shutdown");
     for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
         eng_exit_begin(proc, buf_span(&shutdown));
@@ -173,12 +169,21 @@ struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {
     return handler;
 }
 
+/* One that a load over the wire has made does not count. */
+static struct eng_handler *find_script(struct engine *engine, const char *name) {
+    struct eng_handler *handler = eng_handler_find(engine, span_str(name));
+    return handler == NULL || handler->path == NULL ? NULL : handler;
+}
+
 struct eng_handler *eng_handler_default(struct engine *engine) {
-    struct eng_handler *handler = eng_handler_find(engine, span_str("any"));
-    if (handler == NULL || handler->path == NULL) {
-        handler = eng_handler_find(engine, span_str("main"));
+    struct eng_handler *handler = find_script(engine, "any");
+    if (handler == NULL) {
+        handler = find_script(engine, "main");
     }
-    return handler == NULL || handler->path == NULL ? engine->only : handler;
+    if (handler == NULL && engine->only != NULL) {
+        handler = find_script(engine, engine->only);
+    }
+    return handler;
 }
 
 /* }==== */

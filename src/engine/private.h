@@ -943,7 +943,7 @@ struct engine {
     struct eng_files *files; /* NULL: nothing is watched */
     struct eng_handler *handlers;
     size_t handler_count;
-    struct eng_handler *only;  /* the one handler the node was started with */
+    char *only; /* name of the one handler the node was started with; NULL: there were more */
     struct eng_handler *ready; /* those with a process that can run, in order */
     struct eng_proc *net_kernel;
     struct eng_proc *control; /* the process `lunode` */

@@ -276,6 +276,15 @@ defmodule Lunode.ReloadTest do
     eventually(fn -> try_call(node.counter) == "again" end)
   end
 
+  test "the only handler is the default one again when its file comes back" do
+    node = start(%{"counter.lua" => counter("one")})
+    assert RawNode.ask(node.raw, :tag) == "one"
+    File.rm!(Path.join(node.folder, "counter.lua"))
+    eventually(fn -> RawNode.ask(node.raw, :tag) == {:error, :noproc} end)
+    save(node, counter("two"))
+    eventually(fn -> RawNode.ask(node.raw, :tag) == "two" end)
+  end
+
   test "a handler that stays down, or has ended, starts again when it is saved" do
     node = start(%{"counter.lua" => "return { init = function() error('no') end }"})
     assert_output(node, ~r/it stays down/)
@@ -455,6 +464,37 @@ defmodule Lunode.ReloadTest do
       assert_becomes(node.counter, "one")
       eventually(fn -> try_call({:old, node.raw.node}) == :tag end)
       eventually(fn -> try_call({:new, node.raw.node}) == nil end)
+    end
+
+    test "a link on the way to the folder is made to lead to another release" do
+      top = folder([])
+
+      for {release, tag} <- [{"r1", "one"}, {"r2", "two"}, {"r3", "three"}] do
+        File.mkdir_p!("#{top}/#{release}/handlers")
+        File.write!("#{top}/#{release}/handlers/counter.lua", counter(tag))
+      end
+
+      through = ["sh", "-c", "cd #{top} && exec \"$@\"", "sh"]
+      File.ln_s!("r1", "#{top}/current")
+
+      for {handlers, opts} <- [
+            {"#{top}/current/handlers", []},
+            {"current/handlers", [through: through]},
+            {"#{top}/current/handlers/counter.lua", []}
+          ] do
+        sh(%{folder: top}, "ln -sfn r1 current")
+        raw = RawNode.start_connected([handlers: handlers] ++ opts)
+        server = {:counter, raw.node}
+        assert call(server, :add) == {"one", 1}
+        sh(%{folder: top}, "ln -s r2 .new; mv -T .new current")
+        assert_becomes(server, "two")
+        sh(%{folder: top}, "ln -sfn r3 current")
+        assert_becomes(server, "three")
+        save(%{folder: top}, counter("four"), "r3/handlers/counter.lua")
+        assert_becomes(server, "four")
+        save(%{folder: top}, counter("three"), "r3/handlers/counter.lua")
+        assert call(server, :add) |> elem(1) == 2
+      end
     end
 
     test "hundreds of files at once" do
