@@ -146,7 +146,7 @@ void eng_handler_unload(struct eng_handler *handler) {
         eng_exit_begin(proc, buf_span(&shutdown));
     }
     buf_finish(&shutdown);
-    handler->leave_timer = eng_timer_start(engine, LEAVE_MS, on_leave_time, handler);
+    handler->leave_timer = eng_timer_start(handler->engine, LEAVE_MS, on_leave_time, handler);
     eng_handler_leave(handler);
 }
 
