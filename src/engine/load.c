@@ -2,6 +2,7 @@
  * returned, and only then let it take the old one's place. Any failure leaves the old one where it
  * is. */
 #include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "engine/private.h"
@@ -103,6 +104,9 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
         eng_event_numbers(handler, "loaded", "version", version->number, NULL, 0);
     }
     wake_processes(handler);
+    if (handler->proc == NULL) {
+        memset(handler->failures, 0, sizeof handler->failures); /* those of another script */
+    }
     if (handler->proc == NULL && !eng_handler_start(handler)) {
         log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
                  "no memory for a process: it stays down");

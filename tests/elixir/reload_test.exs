@@ -290,6 +290,8 @@ defmodule Lunode.ReloadTest do
     assert_output(node, ~r/it stays down/)
     save(node, counter("one"))
     eventually(fn -> try_call(node.counter) == "one" end)
+    assert {{:lua_error, _, _}, _} = catch_exit(call(node.counter, {:nap, "long"}))
+    eventually(fn -> try_call(node.counter) == "one" end)
     GenServer.stop(node.counter)
     assert {:noproc, _} = catch_exit(call(node.counter))
     save(node, counter("two"))
