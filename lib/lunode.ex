@@ -313,11 +313,12 @@ defmodule Lunode do
   defp limits_to_map(options), do: options
 
   @doc """
-  Removes a handler that `load/4` has loaded. The file that it stood in for serves again; without
-  one, the handler's processes end.
+  Removes a handler that `load/4` has loaded. The file that it stood in for serves again; if that
+  does not load, nothing changes, and the reason is returned. Without a file, the handler's
+  processes end.
   """
-  @spec unload(cnode, handler) :: :ok | {:error, :noproc}
-  def unload(cnode, name), do: call(cnode, :lunode, {:unload, name})
+  @spec unload(cnode, handler) :: :ok | {:error, reason :: term}
+  def unload(cnode, name), do: call(cnode, :lunode, {:unload, name}, @load_timeout)
 
   @doc """
   Loads a handler's script again, though its file has not changed. Gives the new version.

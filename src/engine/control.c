@@ -6,16 +6,16 @@
 #include "engine/private.h"
 #include "version.h"
 
+enum { MAX_ARGS = 4 };
+
 /* A request, taken apart. */
 struct request {
     struct engine *engine;
     const struct eng_caller *caller;
-    struct span name;    /* what is asked for */
-    uint32_t count;      /* of arguments */
-    struct span args[4]; /* each a whole term */
+    struct span name;           /* what is asked for */
+    uint32_t count;             /* of arguments */
+    struct span args[MAX_ARGS]; /* each a whole term */
 };
-
-enum { MAX_ARGS = 4 };
 
 /* {==== Reading =========================================================================== */
 
@@ -220,8 +220,7 @@ static bool serve_reload(const struct request *request) {
     } else if (span_equal(request->name, span_str("reload"))) {
         eng_reload(handler, request->caller);
     } else {
-        eng_unload(handler);
-        reply_atom(request, "ok");
+        eng_unload(handler, request->caller);
     }
     return true;
 }

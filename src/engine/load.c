@@ -16,15 +16,18 @@ enum { LOAD_MS = 5000 };
 struct eng_asker {
     struct eng_asker *next;
     struct eng_caller caller;
+    bool unloads; /* he wants the file back, and does not ask for its version */
     uint8_t bytes[];
 };
 
-static void note_asker(struct eng_handler *handler, const struct eng_caller *caller) {
+static void note_asker(struct eng_handler *handler, const struct eng_caller *caller, bool unloads) {
     struct eng_asker *asker = malloc(sizeof *asker + caller->pid.len + caller->tag.len);
     if (asker == NULL) {
         return; /* his call ends by its time limit */
     }
     uint8_t *at = asker->bytes;
+    asker->next = NULL;
+    asker->unloads = unloads;
     asker->caller = *caller;
     asker->caller.pid = span_keep(&at, caller->pid);
     asker->caller.tag = span_keep(&at, caller->tag);
@@ -32,12 +35,15 @@ static void note_asker(struct eng_handler *handler, const struct eng_caller *cal
 }
 
 /* The value to each; without memory for it (`complete` is false) the calls end by their limits. */
-static void answer_askers(struct eng_handler *handler, struct buf *value, bool complete) {
+static void answer_askers(struct eng_handler *handler, bool live, struct buf *value,
+                          bool complete) {
     struct engine *engine = handler->engine;
     while (handler->askers != NULL) {
         struct eng_asker *asker = handler->askers;
         LL_DELETE(handler->askers, asker);
-        if (complete) {
+        if (live && asker->unloads) {
+            eng_reply_atom(engine, engine->control, &asker->caller, "ok");
+        } else if (complete) {
             eng_reply_term(engine, engine->control, &asker->caller, buf_span(value));
         }
         free(asker);
@@ -45,12 +51,12 @@ static void answer_askers(struct eng_handler *handler, struct buf *value, bool c
     buf_finish(value);
 }
 
-/* {ok, Version} */
+/* {ok, Version}, or ok to who unloads. */
 static void answer_version(struct eng_handler *handler, const struct eng_version *version) {
     struct buf value = {0};
     bool ok = ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("ok")) &&
               ext_put_uint(&value, version->number);
-    answer_askers(handler, &value, ok);
+    answer_askers(handler, true, &value, ok);
 }
 
 /* {error, Reason} */
@@ -58,7 +64,7 @@ static void answer_failure(struct eng_handler *handler, struct span reason) {
     struct buf value = {0};
     bool ok = ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
               buf_append(&value, reason.data, reason.len);
-    answer_askers(handler, &value, ok);
+    answer_askers(handler, false, &value, ok);
 }
 
 /* }==== */
@@ -106,10 +112,10 @@ static void go_live(struct eng_handler *handler, struct eng_version *version) {
     wake_processes(handler);
     if (handler->proc == NULL) {
         memset(handler->failures, 0, sizeof handler->failures); /* those of another script */
-    }
-    if (handler->proc == NULL && !eng_handler_start(handler)) {
-        log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
-                 "no memory for a process: it stays down");
+        if (!eng_handler_start(handler)) {
+            log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
+                     "no memory for a process: it stays down");
+        }
     }
     answer_version(handler, version);
     eng_version_drop(old);
@@ -193,7 +199,7 @@ void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller) {
     struct err err;
     if (caller != NULL) {
-        note_asker(handler, caller);
+        note_asker(handler, caller, false);
     }
     if (!eng_load_begin(handler, text, &err)) {
         struct eng_error error;
@@ -218,12 +224,15 @@ void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
     eng_load(handler, &text, caller);
 }
 
-void eng_unload(struct eng_handler *handler) {
+void eng_unload(struct eng_handler *handler, const struct eng_caller *caller) {
     const struct eng_version *version = handler->version;
     if (handler->path != NULL && version != NULL && version->is_text) {
+        note_asker(handler, caller, true);
         eng_load(handler, NULL, NULL); /* the file's comes back */
     } else {
+        struct engine *engine = handler->engine;
         eng_handler_unload(handler);
+        eng_reply_atom(engine, engine->control, caller, "ok");
     }
 }
 

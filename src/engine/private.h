@@ -672,8 +672,9 @@ void eng_load(struct eng_handler *handler, const struct eng_text *text,
 /* The same with the file, or the text, that the handler runs, or is about to. */
 void eng_reload(struct eng_handler *handler, const struct eng_caller *caller);
 
-/* Unloads what runs: the handler's file comes back if a text had replaced it. */
-void eng_unload(struct eng_handler *handler);
+/* Unloads what runs, and answers ok: the handler's file comes back if a text had replaced it, or
+ * goes on to be replaced, with {error, Reason}, when it does not load. */
+void eng_unload(struct eng_handler *handler, const struct eng_caller *caller);
 
 /* The process that ran the top level has ended. */
 void eng_load_ended(struct eng_handler *handler, const struct eng_proc *loader, struct span reason);

@@ -267,6 +267,10 @@ defmodule Lunode.ControlTest do
       File.write!(Path.join(context.folder, "counter.lua"), @counter <> "\n")
       Process.sleep(200)
       assert GenServer.call(context.counter, :get) == "loaded"
+      File.write!(Path.join(context.folder, "counter.lua"), "return {")
+      assert {:error, {:lua_error, _, _}} = ask(context, {:unload, :counter})
+      assert GenServer.call(context.counter, :get) == "loaded"
+      File.write!(Path.join(context.folder, "counter.lua"), @counter)
       assert ask(context, {:unload, :counter}) == :ok
       eventually(fn -> GenServer.call(context.counter, :get) == 0 end)
     end
