@@ -5,12 +5,13 @@ defmodule Lunode.Terminal do
   # Until a line or the end of its input comes, which the end of this BEAM is too, keys arrive one by
   # one and unseen, Ctrl-C among them. The terminal is standard input: the port's own ends are 3 and
   # 4. A process in the background that changes a terminal is stopped, unless it ignores the signal.
+  # Without a terminal it waits for the line all the same: a port that writes to a program which has
+  # ended ends its owner.
   @single_keys """
   trap '' TTOU
-  saved=$(stty -g 2>/dev/null) || exit 1
-  stty -icanon -echo -isig min 1 time 0
+  saved=$(stty -g 2>/dev/null) && stty -icanon -echo -isig min 1 time 0
   read _ <&3
-  stty "$saved"
+  [ -z "$saved" ] || stty "$saved"
   """
 
   @doc """

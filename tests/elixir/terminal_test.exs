@@ -125,4 +125,10 @@ defmodule Lunode.TerminalTest do
     Terminal.wait_for(terminal, "ended with 0")
     assert File.read!(Path.join(files, "after")) == File.read!(Path.join(files, "before"))
   end
+
+  test "single keys without a terminal do no harm, however long the time" do
+    for n <- 0..100 do
+      assert Lunode.Terminal.with_single_keys(fn -> :timer.sleep(rem(n, 25)) end) == :ok
+    end
+  end
 end
