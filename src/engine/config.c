@@ -21,6 +21,7 @@ void eng_config_finish(struct eng_config *config) {
     for (size_t i = 0; i < config->count; i++) {
         free(config->scripts[i].name);
         free(config->scripts[i].path);
+        eng_policy_finish(&config->scripts[i].policy);
     }
     for (size_t i = 0; i < config->folder_count; i++) {
         free(config->folders[i]);
@@ -82,10 +83,9 @@ static bool add_script(struct eng_config *config, const char *name, const char *
     }
     config->scripts = scripts;
     struct eng_script *script = &scripts[config->count];
-    *script = (struct eng_script){.name = strdup(name),
-                                  .path = strdup(path),
-                                  .found_in_folder = found,
-                                  .max_mailbox = ENG_MAX_MAILBOX};
+    *script =
+        (struct eng_script){.name = strdup(name), .path = strdup(path), .found_in_folder = found};
+    eng_policy_init(&script->policy, true);
     if (script->name == NULL || script->path == NULL) {
         free(script->name);
         free(script->path);
@@ -274,7 +274,7 @@ static void read_limits(lua_State *L, struct reading *reading, const char *name)
         if (number <= 0) {
             luaL_error(L, "%smailbox: a number of messages above 0 expected", where);
         }
-        script->max_mailbox = (size_t)number;
+        script->policy.mailbox = (size_t)number;
     }
     lua_pop(L, 1);
 }

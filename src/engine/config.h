@@ -8,16 +8,15 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "engine/policy.h"
 
 struct eng_script {
     char *name; /* the handler's */
     char *path;
     bool found_in_folder; /* not named by itself: a broken one does not stop the start */
     bool stop_on_failure; /* on_failure = "stop" */
-    size_t max_mailbox;   /* messages that may wait for one of its processes */
+    struct eng_policy policy;
 };
-
-enum { ENG_MAX_MAILBOX = 1000000 };
 
 struct eng_config {
     struct eng_script *scripts;

@@ -228,6 +228,7 @@ static bool serve_reload(const struct request *request) {
 /* What a load may say. */
 struct options {
     bool trusted;
+    struct eng_policy *policy;
     struct eng_text *text;
 };
 
@@ -246,7 +247,8 @@ static bool read_limits(struct span map, struct options *options, struct err *er
         if (!ext_take_int(&map, &number) || number <= 0) {
             return err_set(err, "limits.mailbox: a number of messages above 0 expected");
         }
-        options->text->max_mailbox = (size_t)number;
+        options->policy->mailbox = (size_t)number;
+        options->text->policy = options->policy;
     }
     return true;
 }
@@ -307,7 +309,8 @@ static struct eng_handler *find_or_add(const struct request *request, struct spa
         err_set(err, "any is the default handler, which no load changes");
         return NULL;
     }
-    struct eng_script script = {.name = text, .max_mailbox = ENG_MAX_MAILBOX};
+    struct eng_script script = {.name = text};
+    eng_policy_init(&script.policy, true);
     return eng_handler_add(request->engine, &script, err);
 }
 
@@ -325,11 +328,13 @@ static void load(const struct request *request, struct span name, const struct e
 static bool serve_load(const struct request *request) {
     struct span name;
     struct eng_text text = {0};
-    struct options options = {.text = &text};
+    struct eng_policy policy;
+    struct options options = {.policy = &policy, .text = &text};
     struct err err;
     if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text.source)) {
         return false;
     }
+    eng_policy_init(&policy, true);
     if (!read_options(request->args[2], &options, &err)) {
         reply_text_error(request, "bad_option", err.text);
     } else if (!options.trusted) {

@@ -19,8 +19,9 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
     handler->path = script->path == NULL ? NULL : strdup(script->path);
     handler->found_in_folder = script->found_in_folder;
     handler->stop_on_failure = script->stop_on_failure;
-    handler->max_mailbox = handler->own_max_mailbox = script->max_mailbox;
-    if (handler->name == NULL || (handler->path == NULL && script->path != NULL)) {
+    if (!eng_policy_copy(&handler->policy, &script->policy) ||
+        !eng_policy_copy(&handler->own_policy, &script->policy) || handler->name == NULL ||
+        (handler->path == NULL && script->path != NULL)) {
         err_set(err, "no memory for a handler");
     } else if (eng_vm_create(&handler->L, handler, err)) {
         return handler;
@@ -41,6 +42,8 @@ void eng_handler_destroy(struct eng_handler *handler) {
     buf_finish(&handler->failure);
     buf_finish(&handler->start);
     buf_finish(&handler->last_error);
+    eng_policy_finish(&handler->policy);
+    eng_policy_finish(&handler->own_policy);
     free(handler->name);
     free(handler->path);
     free(handler);

@@ -84,12 +84,13 @@ static void wake_processes(struct eng_handler *handler) {
 
 /* What a load wants of its handler lasts until the handler's file is back. */
 static void take_options(struct eng_handler *handler, const struct eng_version *version) {
+    const struct eng_policy *policy = version->has_policy ? &version->policy : &handler->own_policy;
     if (!version->is_text) {
-        handler->max_mailbox = handler->own_max_mailbox;
         handler->start.len = 0;
     }
-    if (version->max_mailbox > 0) {
-        handler->max_mailbox = version->max_mailbox;
+    if ((version->has_policy || !version->is_text) && !eng_policy_copy(&handler->policy, policy)) {
+        log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
+                 "no memory for its limits: it keeps those that it had");
     }
     if (version->start.len > 0) {
         eng_reason_copy(&handler->start, buf_span(&version->start));
@@ -219,7 +220,7 @@ void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
         return;
     }
     struct eng_text text = {.source = buf_span(&version->source),
-                            .max_mailbox = version->max_mailbox,
+                            .policy = version->has_policy ? &version->policy : NULL,
                             .start = buf_span(&version->start)};
     eng_load(handler, &text, caller);
 }

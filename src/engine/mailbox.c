@@ -53,8 +53,8 @@ void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail) {
     if (is_answered(proc, mail)) {
         return;
     }
-    if (!is_system && box->count >= proc->handler->max_mailbox) {
-        refuse(proc, mail, "mailbox", proc->handler->max_mailbox, box->count);
+    if (!is_system && box->count >= proc->handler->policy.mailbox) {
+        refuse(proc, mail, "mailbox", proc->handler->policy.mailbox, box->count);
         return;
     }
     if (box->bytes > MAX_BYTES) {

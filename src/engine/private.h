@@ -532,8 +532,8 @@ struct eng_handler {
     bool found_in_folder;
     bool stop_on_failure;
     bool leaving; /* unloaded: it goes with the last of its processes */
-    size_t max_mailbox;
-    size_t own_max_mailbox;        /* the same while no load has changed it */
+    struct eng_policy policy;
+    struct eng_policy own_policy;  /* the same while no load has changed it */
     struct eng_timer *leave_timer; /* kills those that are not done with leaving */
     lua_State *L;                  /* its VM */
     struct eng_pool *pool;         /* coroutines to borrow */
@@ -605,15 +605,16 @@ struct eng_version {
     int value_ref; /* what it returned: a table or a function; LUA_NOREF before */
     int meta_ref;  /* the metatable of every `self` */
     struct buf source;
-    size_t max_mailbox; /* what its load wants of the handler; 0: nothing */
-    struct buf start;   /* the same: the argument of `init` */
+    bool has_policy; /* what its load wants of the handler */
+    struct eng_policy policy;
+    struct buf start; /* the same: the argument of `init`; empty: nothing */
 };
 
 /* A script that comes over the wire. */
 struct eng_text {
     struct span source;
-    size_t max_mailbox; /* 0: as it was */
-    struct span start;  /* the argument of `init`; empty: as it was */
+    const struct eng_policy *policy; /* NULL: as it was */
+    struct span start;               /* the argument of `init`; empty: as it was */
 };
 
 /* One with a user. `text` NULL: the handler's file will be read. NULL: no memory. */

@@ -66,8 +66,9 @@ struct eng_version *eng_version_create(struct eng_handler *handler, const struct
     if (text == NULL) {
         return version;
     }
-    version->max_mailbox = text->max_mailbox;
-    if (!buf_append(&version->source, text->source.data, text->source.len) ||
+    version->has_policy = text->policy != NULL;
+    if ((text->policy != NULL && !eng_policy_copy(&version->policy, text->policy)) ||
+        !buf_append(&version->source, text->source.data, text->source.len) ||
         !buf_append(&version->start, text->start.data, text->start.len)) {
         eng_version_drop(version);
         return NULL;
@@ -154,6 +155,7 @@ void eng_version_drop(struct eng_version *version) {
     }
     buf_finish(&version->source);
     buf_finish(&version->start);
+    eng_policy_finish(&version->policy);
     free(version);
 }
 
