@@ -31,6 +31,7 @@ defmodule Lunode.Test.Attack do
     * `:time`, `:memory`, `:atoms`, `:mailbox` – the process ends by that limit;
     * `:stopped` – it ends by `:time`, or, where Lua can't be interrupted, by `:deadline`;
     * `{:limit, [kind]}` – it ends by one of these;
+    * `:refused` – it ends by a limit or by a Lua error;
     * `{:error, regex}` – a Lua error with that text;
     * `{:value, value}` – exactly this;
     * a function – it asserts what it is given: `{:value, value}` or `{:ended, where, reason}`.
@@ -58,6 +59,9 @@ defmodule Lunode.Test.Attack do
   # What may stay behind, for all attacks of a module together.
   @spare_kib 32 * 1024
   @spare_descriptors 4
+
+  # What all the node's processes may take beyond what they had, while an attack runs.
+  @peak_kib 160 * 1024
 
   @canary "canary-7f3a91"
 
@@ -87,7 +91,7 @@ defmodule Lunode.Test.Attack do
   end
 
   defp deadline?({:limit, kinds}), do: :deadline in kinds
-  defp deadline?(expected), do: expected == :stopped
+  defp deadline?(expected), do: expected in [:stopped, :refused]
 
   @doc "The limits of an attack's handler."
   def limits, do: @limits
@@ -189,14 +193,17 @@ defmodule Lunode.Test.Attack do
   defp attempt(context, source, expected, options, left) do
     name = name()
     sampler = start_sampler(context.node)
+    watcher = start_watcher(context.os_pid)
     started = OS.now()
     outcome = strike(context, name, source, options)
     took = OS.now() - started
     p99 = stop_sampler(sampler)
+    peak = stop_watcher(watcher)
 
     check(expected, outcome, Map.merge(@limits, Map.new(options[:limits] || [])), options)
     assert_serves(context, name, outcome, options)
     assert_unharmed(context, name, outcome)
+    unless OS.keeps_freed?(context.os_pid), do: assert(peak - context.memory < @peak_kib)
 
     longest = options[:takes] || @limits.deadline + 1_000
     slow = took > stretch(context.os_pid, longest) or p99 > stretch(context.os_pid, @p99 * 1_000)
@@ -258,6 +265,11 @@ defmodule Lunode.Test.Attack do
       outcome
     ) and
       elem(elem(outcome, 2), 1) =~ regex
+  end
+
+  defp right?(:refused, outcome, limits) do
+    right?({:error, ~r//}, outcome, limits) or
+      right?({:limit, [:time, :deadline, :memory, :message, :mailbox, :atoms]}, outcome, limits)
   end
 
   defp right?(:stopped, outcome, limits),
@@ -355,6 +367,29 @@ defmodule Lunode.Test.Attack do
         started = System.monotonic_time(:microsecond)
         "pong" = GenServer.call(server, :ping, 60_000)
         sample(server, [System.monotonic_time(:microsecond) - started | times], stop)
+    end
+  end
+
+  # }====
+
+  # {==== What memory the node takes meanwhile, in KiB ==========================================
+
+  defp start_watcher(os_pid), do: spawn_link(fn -> watch(os_pid, 0) end)
+
+  defp stop_watcher(watcher) do
+    ref = make_ref()
+    send(watcher, {:stop, self(), ref})
+    assert_receive {^ref, peak}, 5_000
+    peak
+  end
+
+  defp watch(os_pid, peak) do
+    peak = max(peak, all_memory(os_pid))
+
+    receive do
+      {:stop, from, ref} -> send(from, {ref, peak})
+    after
+      20 -> watch(os_pid, peak)
     end
   end
 
