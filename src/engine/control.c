@@ -227,10 +227,31 @@ static bool serve_reload(const struct request *request) {
 
 /* What a load may say. */
 struct options {
-    bool trusted;
     struct eng_policy *policy;
     struct eng_text *text;
 };
+
+static bool set_limit(struct eng_policy *policy, struct span key, size_t number) {
+    if (policy->trusted && !ext_is_atom(key, "mailbox")) {
+        return false;
+    }
+    if (ext_is_atom(key, "mailbox")) {
+        policy->mailbox = number;
+    } else if (ext_is_atom(key, "message")) {
+        policy->message = number;
+    } else if (ext_is_atom(key, "memory")) {
+        policy->memory = number;
+    } else if (ext_is_atom(key, "time")) {
+        policy->time_ms = (unsigned)number;
+    } else if (ext_is_atom(key, "deadline")) {
+        policy->deadline_ms = (unsigned)number;
+    } else if (ext_is_atom(key, "atoms")) {
+        policy->atoms = (unsigned)number;
+    } else {
+        return false;
+    }
+    return true;
+}
 
 /* The pairs of `limits`. */
 static bool read_limits(struct span map, struct options *options, struct err *err) {
@@ -241,16 +262,41 @@ static bool read_limits(struct span map, struct options *options, struct err *er
         return err_set(err, "limits: a map expected");
     }
     for (uint32_t i = 0; i < pairs; i++) {
-        if (!ext_take(&map, &key) || !ext_is_atom(key, "mailbox")) {
-            return err_set(err, "limits: only mailbox is known");
-        }
-        if (!ext_take_int(&map, &number) || number <= 0) {
+        if (!ext_take(&map, &key) || !ext_take_int(&map, &number) || number < 0 ||
+            number > INT32_MAX || (number == 0 && ext_is_atom(key, "mailbox"))) {
             return err_set(err, "limits.mailbox: a number of messages above 0 expected");
         }
-        options->policy->mailbox = (size_t)number;
+        if (!set_limit(options->policy, key, (size_t)number)) {
+            return err_set(err, "limits: only mailbox is known");
+        }
         options->text->policy = options->policy;
     }
     return true;
+}
+
+/* The pairs of `allow`: lists of patterns. */
+static bool read_allow(struct span map, struct options *options, struct err *err) {
+    uint32_t pairs;
+    uint32_t count;
+    struct span key;
+    struct span list;
+    struct span pattern;
+    bool ok = ext_take_map(&map, &pairs);
+    for (uint32_t i = 0; ok && i < pairs; i++) {
+        ok = ext_take(&map, &key) && ext_take(&map, &list) && ext_take_list(&list, &count);
+        bool send = ok && ext_is_atom(key, "send");
+        ok = ok && (send || ext_is_atom(key, "rpc"));
+        for (uint32_t j = 0; ok && j < count; j++) {
+            if (!ext_take_binary(&list, &pattern)) {
+                return err_set(err, "allow: a list of binaries expected");
+            }
+            if (!(send ? eng_policy_allow_send(options->policy, pattern, err)
+                       : eng_policy_allow_rpc(options->policy, pattern, err))) {
+                return false;
+            }
+        }
+    }
+    return ok || err_set(err, "allow: lists send and rpc of binaries expected");
 }
 
 static bool read_option(struct span key, struct span value, struct options *options,
@@ -262,17 +308,40 @@ static bool read_option(struct span key, struct span value, struct options *opti
     if (ext_is_atom(key, "limits")) {
         return read_limits(value, options, err);
     }
-    if (ext_is_atom(key, "trust")) {
-        options->trusted = ext_is_atom(value, "full");
-        return options->trusted || err_set(err, "trust: only full is known");
+    if (ext_is_atom(key, "allow")) {
+        return read_allow(value, options, err);
     }
-    return err_set(err, "unknown option; known: trust, limits, start");
+    if (ext_is_atom(key, "trust")) {
+        return ext_is_atom(value, "full") || err_set(err, "trust: only full is known");
+    }
+    return err_set(err, "unknown option; known: trust, limits, allow, start");
+}
+
+/* Whether the options say trust: full. Another value is refused later. */
+static bool says_trust(struct span map) {
+    uint32_t pairs;
+    struct span key;
+    struct span value;
+    if (!ext_take_map(&map, &pairs)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < pairs && ext_take(&map, &key) && ext_take(&map, &value); i++) {
+        if (ext_is_atom(key, "trust")) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool read_options(struct span map, struct options *options, struct err *err) {
     uint32_t pairs;
     struct span key;
     struct span value;
+    bool trusted = says_trust(map);
+    eng_policy_init(options->policy, trusted);
+    if (!trusted) {
+        options->text->policy = options->policy;
+    }
     if (!ext_take_map(&map, &pairs)) {
         return err_set(err, "the options: a map expected");
     }
@@ -289,9 +358,14 @@ static bool read_options(struct span map, struct options *options, struct err *e
 
 /* The handler of that name, made if there is none. NULL, with the caller told, when it can't be. */
 static struct eng_handler *find_or_add(const struct request *request, struct span name,
-                                       struct err *err) {
+                                       const struct eng_policy *policy, struct err *err) {
     char text[256];
     struct eng_handler *handler = eng_handler_find(request->engine, name);
+    if (handler != NULL && handler->policy.trusted != policy->trusted) {
+        err_set(err, "a script that is %strusted has this name: unload it first",
+                policy->trusted ? "not " : "");
+        return NULL;
+    }
     if (handler != NULL) {
         return handler;
     }
@@ -309,14 +383,14 @@ static struct eng_handler *find_or_add(const struct request *request, struct spa
         err_set(err, "any is the default handler, which no load changes");
         return NULL;
     }
-    struct eng_script script = {.name = text};
-    eng_policy_init(&script.policy, true);
+    struct eng_script script = {.name = text, .policy = *policy};
     return eng_handler_add(request->engine, &script, err);
 }
 
-static void load(const struct request *request, struct span name, const struct eng_text *text) {
+static void load(const struct request *request, struct span name, const struct eng_text *text,
+                 const struct eng_policy *policy) {
     struct err err;
-    struct eng_handler *handler = find_or_add(request, name, &err);
+    struct eng_handler *handler = find_or_add(request, name, policy, &err);
     if (handler == NULL) {
         reply_text_error(request, "bad_name", err.text);
     } else {
@@ -334,15 +408,12 @@ static bool serve_load(const struct request *request) {
     if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text.source)) {
         return false;
     }
-    eng_policy_init(&policy, true);
     if (!read_options(request->args[2], &options, &err)) {
         reply_text_error(request, "bad_option", err.text);
-    } else if (!options.trusted) {
-        reply_text_error(request, "untrusted",
-                         "this node cannot run untrusted scripts: say trust: :full");
     } else {
-        load(request, name, &text);
+        load(request, name, &text, &policy);
     }
+    eng_policy_finish(&policy);
     return true;
 }
 

@@ -284,8 +284,6 @@ defmodule Lunode.ControlTest do
     end
 
     test "what is not allowed is refused", context do
-      assert {:error, {:untrusted, _}} = ask(context, {:load, :fresh, @counter, %{}})
-
       for {options, text} <- [
             {%{trust: :some}, "trust: only full is known"},
             {%{other: 1}, "unknown option"},
