@@ -258,9 +258,9 @@ defmodule Lunode.Attacks.BeamTest do
   # What it may make in all, not each time that it starts again.
   attack "a hundred atoms a message, from one life to the next",
          fn outcome ->
- assert {:value, made} = outcome
- assert made <= 150
- end,
+           assert {:value, made} = outcome
+           assert made <= 150
+         end,
          [run: &__MODULE__.atoms_again/2, script: true],
          ~S"""
          local t = {}
