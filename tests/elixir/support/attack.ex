@@ -32,6 +32,7 @@ defmodule Lunode.Test.Attack do
     * `:stopped` – it ends by `:time`, or, where Lua can't be interrupted, by `:deadline`;
     * `{:limit, [kind]}` – it ends by one of these;
     * `:refused` – it ends by a limit or by a Lua error;
+    * `:crash` – the worker may fall, as Lua itself has a hole there: it ends by whatever reason;
     * `{:error, regex}` – a Lua error with that text;
     * `{:value, value}` – exactly this;
     * a function – it asserts what it is given: `{:value, value}` or `{:ended, where, reason}`.
@@ -94,7 +95,7 @@ defmodule Lunode.Test.Attack do
   end
 
   defp deadline?({:limit, kinds}), do: :deadline in kinds
-  defp deadline?(expected), do: expected in [:stopped, :refused]
+  defp deadline?(expected), do: expected in [:stopped, :refused, :crash]
 
   @doc "The limits of an attack's handler."
   def limits, do: @limits
@@ -276,6 +277,8 @@ defmodule Lunode.Test.Attack do
     right?({:error, ~r//}, outcome, limits) or
       right?({:limit, [:time, :deadline, :memory, :message, :mailbox, :atoms]}, outcome, limits)
   end
+
+  defp right?(:crash, outcome, _limits), do: match?({:ended, _where, _reason}, outcome)
 
   defp right?(:stopped, outcome, limits),
     do: right?({:limit, [:time, :deadline]}, outcome, limits)
