@@ -92,7 +92,9 @@ static void on_frame(struct dist_peer *peer, struct span frame) {
     struct span rest = frame;
     if (frame.len > 0 && frame.data[0] == EXT_VERSION) {
         rest = span_of(frame.data + 1, frame.len - 1);
-        if (dist_control_read(&rest, &control) && (rest.len == 0 || rest.data[0] == EXT_VERSION)) {
+        bool ok = peer->config.is_channel ? dist_control_read_channel(&rest, &control)
+                                          : dist_control_read(&rest, &control);
+        if (ok && (rest.len == 0 || rest.data[0] == EXT_VERSION)) {
             struct span payload = rest.len == 0 ? rest : span_of(rest.data + 1, rest.len - 1);
             peer->config.events.message(peer->config.user, peer, &control, payload);
             return;

@@ -20,6 +20,7 @@ struct dist_peer_events {
 struct dist_peer_config {
     uv_loop_t *loop;
     struct log *log;
+    bool is_channel;  /* to another process of this node: each frame names a node */
     size_t max_frame; /* bytes */
     unsigned tick_ms; /* silent this long: down; nothing sent for a quarter of it: a tick */
     struct dist_peer_events events;

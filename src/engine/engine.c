@@ -191,21 +191,21 @@ bool eng_turn(struct engine *engine) {
     return engine->ready != NULL || engine->interrupted != NULL;
 }
 
-void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
+void eng_message(struct engine *engine, struct span node, const struct dist_control *control,
                  struct span payload) {
-    eng_route(engine, peer, control, payload);
+    eng_route(engine, node, control, payload);
 }
 
 void eng_peer_down(struct engine *engine, struct dist_peer *peer) {
-    struct span node = span_str(dist_peer_name(peer));
     if (engine->out_peer == peer) {
         engine->out_peer = NULL;
     }
-    if (engine->origin_peer == peer) {
-        engine->origin_peer = NULL;
-    }
     eng_send_look(engine, peer);
-    eng_monitors_of_peer(engine, peer);
+    eng_node_down(engine, span_str(dist_peer_name(peer)));
+}
+
+void eng_node_down(struct engine *engine, struct span node) {
+    eng_monitors_of_node(engine, node);
     eng_watches_of_node(engine, node);
     eng_links_of_node(engine, node);
 }

@@ -60,7 +60,10 @@ void eng_peer_up(struct engine *engine, struct dist_peer *peer);
 /* False when it was no script that wanted the connection. */
 bool eng_connect_failed(struct engine *engine, const char *name);
 void eng_peer_down(struct engine *engine, struct dist_peer *peer);
-void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
+/* The same for a node whose connection another process of this node had. */
+void eng_node_down(struct engine *engine, struct span node);
+/* `node` is the name of the node that it comes from; empty: this one. */
+void eng_message(struct engine *engine, struct span node, const struct dist_control *control,
                  struct span payload);
 
 /* Loads the script `path` apart from any node: compiles it, runs its top level, checks what it

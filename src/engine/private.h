@@ -182,22 +182,19 @@ void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span 
 struct eng_monitor {
     struct eng_monitor *prev, *next; /* of the same process */
     struct eng_proc *proc;
-    struct dist_peer *peer; /* where the watcher lives; NULL: here */
-    struct span watcher;    /* pid */
-    struct span target;     /* as it was named: pid or name */
+    struct span watcher; /* pid */
+    struct span target;  /* as it was named: pid or name */
     struct span ref;
     UT_hash_handle hh; /* by ref */
     uint8_t bytes[];
 };
 
-void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
-                     const struct dist_control *control);
+void eng_monitor_add(struct engine *engine, const struct dist_control *control);
 void eng_monitor_remove(struct engine *engine, struct span ref);
-void eng_monitors_of_peer(struct engine *engine, const struct dist_peer *peer);
+void eng_monitors_of_node(struct engine *engine, struct span node);
 
 /* The same for a process that was just spawned for the watcher. False: no memory. */
-bool eng_monitor_start(struct eng_proc *proc, struct dist_peer *peer, struct span watcher,
-                       struct span ref);
+bool eng_monitor_start(struct eng_proc *proc, struct span watcher, struct span ref);
 
 /* Tells the watchers of an ended process, or the one whose reference it is. False when no such
  * watcher is known. */
@@ -458,8 +455,8 @@ int eng_run_system(lua_State *L);
 
 /* {==== spawn.c: processes on request ===================================================== */
 
-void eng_spawn_requested(struct engine *engine, struct dist_peer *peer,
-                         const struct dist_control *control, struct span payload);
+void eng_spawn_requested(struct engine *engine, const struct dist_control *control,
+                         struct span payload);
 
 /* Replaces `out` by what a process that cannot start ends with: {reason, [{M, F, Args, []}]}, and
  * to erpc {result, error, reason, [{M, F, Args, []}]}. */
@@ -970,10 +967,9 @@ struct engine {
     struct buf out_local;         /* the open message, unless it is a peer's frame */
     struct span out_node;         /* where that one goes; points into out_name */
     uint8_t out_name[4 * 255];
-    struct buf scratch;                  /* a term on its way to somewhere */
-    const struct dist_peer *origin_peer; /* the peer of the last message, */
-    uint32_t origin;                     /* and its node's atom */
-    struct buf owner;                    /* the name of the node it belongs to */
+    struct buf scratch; /* a term on its way to somewhere */
+    uint32_t origin;    /* the atom of the node that the last message came from; 0: none yet */
+    struct buf owner;   /* the name of the node it belongs to */
     uint64_t last_id;
     uint64_t last_ref;
     int32_t last_unlink;
@@ -987,8 +983,8 @@ struct span eng_node_name(const struct engine *engine);
 
 /* {==== route.c: where an incoming message goes =========================================== */
 
-/* `peer` is NULL for a message from this node. */
-void eng_route(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
+/* `node` is the name of the one that it comes from; empty: this one. */
+void eng_route(struct engine *engine, struct span node, const struct dist_control *control,
                struct span payload);
 
 /* }==== */

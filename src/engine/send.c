@@ -54,8 +54,12 @@ static bool has_payload(enum dist_op op) {
 
 struct buf *eng_send_begin(struct engine *engine, const struct dist_control *control,
                            struct span node, struct err *err) {
+    struct dist_control routed = *control;
     struct buf *out = open_out(engine, destination(control, node), err);
-    if (out != NULL && (!dist_control_write(out, control) ||
+    if (engine->out_peer != NULL && dist_node_is_channel(engine->node)) {
+        routed.node = destination(control, node);
+    }
+    if (out != NULL && (!dist_control_write(out, &routed) ||
                         (has_payload(control->op) && !ext_put_version(out)))) {
         eng_send_drop(engine);
         err_set(err, "no memory for a message");
@@ -73,7 +77,7 @@ static void deliver_local(struct engine *engine) {
     struct dist_control control;
     if (dist_control_read(&rest, &control)) {
         rest = rest.len == 0 ? rest : span_of(rest.data + 1, rest.len - 1);
-        eng_route(engine, NULL, &control, rest);
+        eng_route(engine, (struct span){0}, &control, rest);
     }
     taken.len = 0;
     if (engine->out_local.data == NULL && taken.cap <= KEEP) {
