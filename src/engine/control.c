@@ -12,6 +12,7 @@ enum { MAX_ARGS = 4 };
 struct request {
     struct engine *engine;
     const struct eng_caller *caller;
+    struct span body;           /* the whole of it */
     struct span name;           /* what is asked for */
     uint32_t count;             /* of arguments */
     struct span args[MAX_ARGS]; /* each a whole term */
@@ -84,6 +85,25 @@ static void reply_text_error(const struct request *request, const char *kind, co
 
 /* }==== */
 
+/* {==== Handlers that run outside ========================================================= */
+
+static bool is_outside(const struct request *request, struct span name) {
+    const struct eng_outside *outside = &request->engine->outside;
+    return outside->has != NULL && outside->has(outside->user, name);
+}
+
+/* Whether the handler is outside; then it is asked there. */
+static bool ask_outside(const struct request *request, enum eng_request what, struct span name) {
+    const struct eng_outside *outside = &request->engine->outside;
+    if (!is_outside(request, name)) {
+        return false;
+    }
+    outside->request(outside->user, what, name, request->body, request->caller);
+    return true;
+}
+
+/* }==== */
+
 /* {==== Looking =========================================================================== */
 
 static bool serve_version(const struct request *request) {
@@ -100,7 +120,11 @@ static bool serve_report(const struct request *request) {
     bool ok = span_equal(request->name, span_str("stats"))
                   ? eng_report_stats(request->engine, &term)
                   : eng_report_handlers(request->engine, &term);
-    if (ok) {
+    const struct eng_outside *outside = &request->engine->outside;
+    if (ok && outside->report != NULL) {
+        outside->report(outside->user, span_equal(request->name, span_str("stats")),
+                        buf_span(&term), request->caller);
+    } else if (ok) {
         reply(request, buf_span(&term));
     }
     buf_finish(&term);
@@ -154,6 +178,9 @@ static bool serve_eval(const struct request *request) {
         (request->count == 3 && !take_prompt(request->args[2], &prompt))) {
         return false;
     }
+    if (ask_outside(request, ENG_EVALUATE, name)) {
+        return true;
+    }
     struct eng_handler *handler = find_vm(request->engine, name);
     struct eng_client *client = NULL;
     if (prompt.len > 0) {
@@ -176,6 +203,10 @@ static bool serve_interrupt(const struct request *request) {
     if (!ext_is_pid(request->args[0])) {
         return false;
     }
+    const struct eng_outside *outside = &request->engine->outside;
+    if (outside->interrupt != NULL) {
+        outside->interrupt(outside->user, request->args[0]);
+    }
     eng_evals_end(request->engine, request->args[0], "interrupted");
     reply_atom(request, "ok");
     return true;
@@ -189,6 +220,9 @@ static bool serve_complete(const struct request *request) {
     if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text) ||
         !ext_is_pid(request->args[2])) {
         return false;
+    }
+    if (ask_outside(request, ENG_COMPLETE, name)) {
+        return true;
     }
     struct eng_handler *handler = find_vm(request->engine, name);
     struct eng_client *client = eng_client_find(request->engine, request->args[2]);
@@ -214,10 +248,14 @@ static bool serve_reload(const struct request *request) {
     if (!take_name(request->args[0], &name)) {
         return false;
     }
+    bool reload = span_equal(request->name, span_str("reload"));
+    if (ask_outside(request, reload ? ENG_RELOAD : ENG_UNLOAD, name)) {
+        return true;
+    }
     struct eng_handler *handler = eng_handler_find(request->engine, name);
     if (handler == NULL) {
         reply_noproc(request);
-    } else if (span_equal(request->name, span_str("reload"))) {
+    } else if (reload) {
         eng_reload(handler, request->caller);
     } else {
         eng_unload(handler, request->caller);
@@ -384,7 +422,7 @@ static void serve_info(struct engine *engine, struct span body) {
 }
 
 void eng_control_serve(struct eng_proc *proc, struct eng_mail *mail) {
-    struct request request = {.engine = proc->engine, .caller = &mail->caller};
+    struct request request = {.engine = proc->engine, .caller = &mail->caller, .body = mail->body};
     struct buf reason = {0};
     if (mail->caller.kind == ENG_INFO) {
         serve_info(proc->engine, mail->body);

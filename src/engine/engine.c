@@ -84,6 +84,44 @@ struct span eng_node_name(const struct engine *engine) {
     return span_str(engine->node == NULL ? "nonode@nohost" : dist_node_name(engine->node));
 }
 
+struct term_atoms *eng_atoms(const struct engine *engine) {
+    return engine->atoms;
+}
+
+/* }==== */
+
+/* {==== Several processes ================================================================= */
+
+enum { SLOT_SHIFT = 48 };
+
+void eng_set_outside(struct engine *engine, const struct eng_outside *outside) {
+    engine->outside = *outside;
+}
+
+void eng_set_slot(struct engine *engine, uint16_t slot) {
+    engine->slot = slot;
+    engine->last_id = engine->last_ref = (uint64_t)slot << SLOT_SHIFT;
+}
+
+int eng_slot_of(const struct engine *engine, struct span pid) {
+    if (!ext_is_pid(pid) || pid.len < 12 || !eng_is_local(engine, ext_node_of(pid))) {
+        return -1;
+    }
+    return (int)(ext_u32(pid.data + pid.len - 8) >> (SLOT_SHIFT - 32));
+}
+
+struct span eng_control_pid(const struct engine *engine) {
+    return buf_span(&engine->control->pid);
+}
+
+struct span eng_printer_pid(const struct engine *engine) {
+    return buf_span(&engine->printer->pid);
+}
+
+void eng_answer(struct engine *engine, const struct eng_caller *caller, struct span value) {
+    eng_reply_term(engine, engine->control, caller, value);
+}
+
 /* }==== */
 
 /* {==== Handlers ========================================================================== */

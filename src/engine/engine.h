@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "dist/node.h"
+#include "engine/caller.h"
 #include "engine/config.h"
 #include "term/term.h"
 
@@ -26,6 +27,34 @@ struct eng_events {
     void (*exited)(void *user, int status);
 };
 
+/* What is asked of a handler that runs in another process of this node. */
+enum eng_request { ENG_RELOAD, ENG_UNLOAD, ENG_EVALUATE, ENG_COMPLETE };
+
+/* The part of the node that has such processes. The spans are good until a function returns. */
+struct eng_outside {
+    void *user;
+    /* A message or signal from the node of that name (empty: from a process of this one). True when
+     * it is for a process outside, and taken. */
+    bool (*route)(void *user, struct span node, const struct dist_control *control,
+                  struct span payload);
+    /* Whether a handler of that name is outside. */
+    bool (*has)(void *user, struct span name);
+    /* Loads a script: the caller gets {ok, Version} or {error, Reason}. `start` is the argument of
+     * `init`, or empty. */
+    void (*load)(void *user, struct span name, struct span source, const struct eng_policy *policy,
+                 struct span start, const struct eng_caller *caller);
+    /* The caller gets the answer to `body`, the whole request, which is about the handler `name`.
+     */
+    void (*request)(void *user, enum eng_request what, struct span name, struct span body,
+                    const struct eng_caller *caller);
+    /* Ends what a prompt runs there. */
+    void (*interrupt)(void *user, struct span prompt);
+    /* The answer to :handlers (or :stats), of which `own` is this process's part. */
+    void (*report)(void *user, bool stats, struct span own, const struct eng_caller *caller);
+    /* Who had called the process `lunode` waits no more: the reference of his monitor. */
+    void (*given_up)(void *user, struct span ref);
+};
+
 bool eng_create(struct engine **engine, uv_loop_t *loop, struct log *log,
                 const struct eng_events *events, void *user, struct err *err);
 
@@ -37,6 +66,30 @@ void eng_set_node(struct engine *engine, struct dist_node *node);
 
 /* The node that this one belongs to: `&Mod.fun/n` runs there when nothing tells another. */
 bool eng_set_owner(struct engine *engine, const char *name);
+
+/* Untrusted handlers run outside from now on. */
+void eng_set_outside(struct engine *engine, const struct eng_outside *outside);
+
+/* The engine is one outside: the pids and references it makes have this number, from 1 on, in
+ * their topmost 16 bits; those of the node itself have 0. */
+void eng_set_slot(struct engine *engine, uint16_t slot);
+
+/* The number of the process of this node that the pid belongs to; -1 when it is no pid of this
+ * node. */
+int eng_slot_of(const struct engine *engine, struct span pid);
+
+/* The pids of the processes `lunode` and of the one that prints. */
+struct span eng_control_pid(const struct engine *engine);
+struct span eng_printer_pid(const struct engine *engine);
+
+struct span eng_node_name(const struct engine *engine);
+struct term_atoms *eng_atoms(const struct engine *engine);
+
+/* The process `lunode` answers a call. */
+void eng_answer(struct engine *engine, const struct eng_caller *caller, struct span value);
+
+/* Passes an event, a whole message, on to those who have subscribed. */
+void eng_pass_event(struct engine *engine, struct span message);
 
 /* Makes a handler of each script and compiles it; nothing runs yet, but messages are kept for it.
  * False when a script that the user named by itself does not compile; one found in a folder is

@@ -35,6 +35,9 @@ static struct eng_monitor *find(struct engine *engine, struct span ref) {
 static void forget(struct engine *engine, struct eng_monitor *monitor) {
     if (monitor->proc == engine->control) {
         eng_evals_given_up(engine, monitor->ref);
+        if (engine->outside.given_up != NULL) {
+            engine->outside.given_up(engine->outside.user, monitor->ref);
+        }
     }
     HASH_DELETE(hh, engine->monitors, monitor);
     DL_DELETE(monitor->proc->monitors, monitor);

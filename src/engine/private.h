@@ -8,6 +8,7 @@
 #include <uthash.h>
 
 #include "base/ext.h"
+#include "engine/caller.h"
 #include "engine/engine.h"
 #include "engine/slice.h"
 
@@ -16,21 +17,6 @@ struct eng_proc;
 struct eng_version;
 
 /* {==== mail.c: a message that waits for its process ====================================== */
-
-enum eng_mail_kind {
-    ENG_CALL,   /* {'$gen_call', {Pid, Tag}, Request} */
-    ENG_SYSTEM, /* {system, {Pid, Tag}, Request}: OTP's sys, answered like a call */
-    ENG_CAST,   /* {'$gen_cast', Request} */
-    ENG_ANY,    /* a plain message to the name `any`: answered by {node, value} */
-    ENG_INFO,   /* any other message */
-};
-
-/* Who is answered, and how. The spans are external terms. */
-struct eng_caller {
-    enum eng_mail_kind kind;
-    struct span pid; /* empty when nobody can be answered */
-    struct span tag; /* of a call */
-};
 
 struct eng_from;
 
@@ -48,13 +34,6 @@ struct eng_mail {
 
 /* Copies and sorts a message. NULL: no memory. */
 struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any);
-
-/* What kind of message the payload is, without a copy. */
-enum eng_mail_kind eng_mail_kind(struct span payload);
-
-/* The reference inside a call's tag; `alias` tells that the tag holds it as an alias. False when
- * there is none. */
-bool eng_tag_ref(struct span tag, struct span *ref, bool *alias);
 
 /* }==== */
 
@@ -161,7 +140,7 @@ bool eng_put_values(lua_State *L, int n, const char *root, struct buf *out, stru
 void eng_reply_values(lua_State *L, struct eng_proc *proc, const struct eng_caller *caller, int n,
                       const char *root);
 
-/* Answers with a term that is encoded already. */
+/* Answers with a term that is encoded already: see also eng_answer. */
 void eng_reply_term(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
                     struct span value);
 void eng_reply_atom(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
@@ -936,6 +915,8 @@ struct engine {
     struct log *log;
     struct eng_events events;
     void *user;
+    struct eng_outside outside; /* without functions: every handler runs here */
+    uint16_t slot;
     struct dist_node *node;
     struct term_atoms *atoms;
     struct eng_slice slice;
@@ -976,8 +957,6 @@ struct engine {
     bool started;
     bool stopping;
 };
-
-struct span eng_node_name(const struct engine *engine);
 
 /* }==== */
 

@@ -40,6 +40,12 @@ static void refuse_any(struct engine *engine, struct span sender, struct span fa
     buf_finish(&noproc);
 }
 
+static bool is_plain(struct span payload) {
+    struct eng_caller caller;
+    eng_caller_read(&payload, &caller);
+    return caller.kind == ENG_INFO;
+}
+
 static void to_name(struct engine *engine, struct span node, const struct dist_control *control,
                     struct span payload) {
     struct span to = control->to;
@@ -53,7 +59,7 @@ static void to_name(struct engine *engine, struct span node, const struct dist_c
     struct eng_proc *proc = eng_whereis(engine, name, &failure);
     if (proc != NULL) {
         deliver(proc, node, control->from, payload, to_any);
-    } else if (to_any && eng_mail_kind(payload) == ENG_INFO) {
+    } else if (to_any && is_plain(payload)) {
         refuse_any(engine, control->from, failure);
     } else {
         log_line(engine->log, LOG_LEVEL_DEBUG, "lunode", "dropped a message to %.*s: no process",
@@ -73,6 +79,10 @@ static void to_pid(struct engine *engine, struct span node, const struct dist_co
 
 void eng_route(struct engine *engine, struct span node, const struct dist_control *control,
                struct span payload) {
+    const struct eng_outside *outside = &engine->outside;
+    if (outside->route != NULL && outside->route(outside->user, node, control, payload)) {
+        return;
+    }
     switch (control->op) {
     case DIST_SEND:
         to_pid(engine, node, control, payload);
