@@ -40,6 +40,7 @@ struct dist_peer {
     size_t closed;
     bool open;
     bool polls_write;
+    bool held;
     uint64_t last_out;
 };
 
@@ -196,7 +197,19 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void poll_for(struct dist_peer *peer, bool write) {
     peer->polls_write = write;
-    uv_poll_start(&peer->poll, UV_READABLE | (write ? UV_WRITABLE : 0), on_poll);
+    int events = (peer->held ? 0 : UV_READABLE) | (write ? UV_WRITABLE : 0);
+    if (events != 0) {
+        uv_poll_start(&peer->poll, events, on_poll);
+    } else {
+        uv_poll_stop(&peer->poll);
+    }
+}
+
+void dist_peer_hold(struct dist_peer *peer, bool hold) {
+    if (peer->held != hold && !peer->failed) {
+        peer->held = hold;
+        poll_for(peer, peer->polls_write);
+    }
 }
 
 /* Drops what was sent, where that is cheap. Nothing moves while a frame is open: its writer may

@@ -34,6 +34,9 @@ bool dist_peer_open(struct dist_peer **peer, int fd, const char *name,
 /* Closes the socket; events.down is not called. Memory goes when the loop has closed its handle. */
 void dist_peer_close(struct dist_peer *peer);
 
+/* Stops to read from it, or goes on: what it sends waits on its side. */
+void dist_peer_hold(struct dist_peer *peer, bool hold);
+
 /* Writes the closed frames that wait, as far as the socket takes them; the rest follows by itself.
  */
 void dist_peer_flush(struct dist_peer *peer);
