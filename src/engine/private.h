@@ -943,6 +943,7 @@ struct engine {
     struct term_atoms *atoms;
     struct eng_slice slice;
     struct eng_files *files; /* NULL: nothing is watched */
+    struct eng_rules rules;  /* for handlers that are not there yet */
     struct eng_handler *handlers;
     size_t handler_count;
     char *only; /* name of the one handler the node was started with; NULL: there were more */
