@@ -250,7 +250,8 @@ static bool read_scripts(const struct run_config *config, struct eng_config *scr
             return false;
         }
     }
-    return config->config_file == NULL || eng_config_read(scripts, config->config_file, err);
+    return (config->config_file == NULL || eng_config_read(scripts, config->config_file, err)) &&
+           eng_config_settle(scripts, err);
 }
 
 static void wipe(char *text) {
@@ -427,11 +428,12 @@ static bool check_path(struct run *run, const char *path) {
     eng_config_init(&scripts);
     bool ok = is_configuration(path) ? eng_config_read(&scripts, path, &err)
                                      : eng_config_add_path(&scripts, path, &err);
+    ok = ok && eng_config_settle(&scripts, &err);
     if (!ok) {
         (void)fprintf(stderr, "%s\n", err.text);
     }
     for (size_t i = 0; i < scripts.count; i++) {
-        ok = eng_check(run->engine, scripts.scripts[i].path) && ok;
+        ok = eng_check(run->engine, &scripts.scripts[i]) && ok;
     }
     if (stat(path, &file) == 0 && S_ISDIR(file.st_mode)) {
         ok = eng_check_modules(run->engine, path) && ok;

@@ -263,98 +263,32 @@ static bool serve_reload(const struct request *request) {
     return true;
 }
 
-/* What a load may say. */
-struct options {
-    bool trusted;
-    struct eng_policy *policy;
-    struct eng_text *text;
-};
-
-/* The pairs of `limits`. */
-static bool read_limits(struct span map, struct options *options, struct err *err) {
-    uint32_t pairs;
-    struct span key;
-    int64_t number;
-    if (!ext_take_map(&map, &pairs)) {
-        return err_set(err, "limits: a map expected");
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        if (!ext_take(&map, &key) || !ext_is_atom(key, "mailbox")) {
-            return err_set(err, "limits: only mailbox is known");
-        }
-        if (!ext_take_int(&map, &number) || number <= 0) {
-            return err_set(err, "limits.mailbox: a number of messages above 0 expected");
-        }
-        options->policy->mailbox = (size_t)number;
-        options->text->policy = options->policy;
-    }
-    return true;
-}
-
-static bool read_option(struct span key, struct span value, struct options *options,
-                        struct err *err) {
-    if (ext_is_atom(key, "start")) {
-        options->text->start = value;
-        return true;
-    }
-    if (ext_is_atom(key, "limits")) {
-        return read_limits(value, options, err);
-    }
-    if (ext_is_atom(key, "trust")) {
-        options->trusted = ext_is_atom(value, "full");
-        return options->trusted || err_set(err, "trust: only full is known");
-    }
-    return err_set(err, "unknown option; known: trust, limits, start");
-}
-
-static bool read_options(struct span map, struct options *options, struct err *err) {
-    uint32_t pairs;
-    struct span key;
-    struct span value;
-    if (!ext_take_map(&map, &pairs)) {
-        return err_set(err, "the options: a map expected");
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        if (!ext_take(&map, &key) || !ext_take(&map, &value)) {
-            return err_set(err, "the options: no whole term");
-        }
-        if (!read_option(key, value, options, err)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The handler of that name, made if there is none. NULL, with the caller told, when it can't be. */
-static struct eng_handler *find_or_add(const struct request *request, struct span name,
-                                       struct err *err) {
-    char text[256];
-    struct eng_handler *handler = eng_handler_find(request->engine, name);
-    if (handler != NULL) {
-        return handler;
-    }
-    if (name.len >= sizeof text || memchr(name.data, '\0', name.len) != NULL) {
-        err_set(err, "a handler's name has at most %zu characters, none of them NUL",
-                sizeof text - 1);
-        return NULL;
+/* Whether a handler may get the name; `text` is it, as a C string. */
+static bool check_name(struct span name, char text[256], struct err *err) {
+    if (name.len >= 256 || memchr(name.data, '\0', name.len) != NULL) {
+        return err_set(err, "a handler's name has at most 255 characters, none of them NUL");
     }
     memcpy(text, name.data, name.len);
     text[name.len] = '\0';
-    if (!eng_config_check_name(text, err)) {
-        return NULL;
-    }
     if (strcmp(text, "any") == 0) {
-        err_set(err, "any is the default handler, which no load changes");
-        return NULL;
+        return err_set(err, "any is the default handler, which no load changes");
     }
-    struct eng_script script = {.name = text};
-    eng_policy_init(&script.policy, true);
-    return eng_handler_add(request->engine, &script, err);
+    return eng_config_check_name(text, err);
+}
+
+/* The handler of that name, made if there is none. NULL when it can't be. */
+static struct eng_handler *find_or_add(struct engine *engine, struct span name,
+                                       const struct eng_policy *policy, struct err *err) {
+    char text[256];
+    struct eng_script script = {.name = text, .policy = *policy};
+    struct eng_handler *handler = eng_handler_find(engine, name);
+    return handler != NULL || !check_name(name, text, err) ? handler
+                                                           : eng_handler_add(engine, &script, err);
 }
 
 static void load(const struct request *request, struct span name, const struct eng_text *text) {
     struct err err;
-    struct eng_handler *handler = find_or_add(request, name, &err);
+    struct eng_handler *handler = find_or_add(request->engine, name, text->policy, &err);
     if (handler == NULL) {
         reply_text_error(request, "bad_name", err.text);
     } else {
@@ -365,22 +299,24 @@ static void load(const struct request *request, struct span name, const struct e
 /* {load, Name, Source, Options} */
 static bool serve_load(const struct request *request) {
     struct span name;
-    struct eng_text text = {0};
-    struct eng_policy policy;
-    struct options options = {.policy = &policy, .text = &text};
+    struct eng_load_options options;
+    struct eng_text text = {.policy = &options.policy};
     struct err err;
     if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text.source)) {
         return false;
     }
-    eng_policy_init(&policy, true);
-    if (!read_options(request->args[2], &options, &err)) {
+    bool ok =
+        eng_load_options_read(&options, &request->engine->rules, name, request->args[2], &err);
+    text.start = options.start;
+    if (!ok) {
         reply_text_error(request, "bad_option", err.text);
-    } else if (!options.trusted) {
+    } else if (!options.policy.trusted) {
         reply_text_error(request, "untrusted",
                          "this node cannot run untrusted scripts: say trust: :full");
     } else {
         load(request, name, &text);
     }
+    eng_load_options_finish(&options);
     return true;
 }
 

@@ -64,6 +64,7 @@ void eng_destroy(struct engine *engine) {
     eng_reach_clear(engine);
     eng_slice_finish(&engine->slice);
     term_atoms_destroy(engine->atoms);
+    eng_rules_finish(&engine->rules);
     free(engine->only);
     buf_finish(&engine->owner);
     buf_finish(&engine->out_local);
@@ -160,7 +161,9 @@ static bool add_script(struct engine *engine, const struct eng_script *script, s
     return eng_load_begin(handler, NULL, err);
 }
 
-bool eng_add(struct engine *engine, const struct eng_config *config, struct err *err) {
+bool eng_add(struct engine *engine, struct eng_config *config, struct err *err) {
+    engine->rules = config->rules;
+    config->rules = (struct eng_rules){0};
     if (!eng_services_start(engine)) {
         return err_set(err, "no memory for a process");
     }

@@ -93,8 +93,9 @@ void eng_pass_event(struct engine *engine, struct span message);
 
 /* Makes a handler of each script and compiles it; nothing runs yet, but messages are kept for it.
  * False when a script that the user named by itself does not compile; one found in a folder is
- * logged and marked as failed instead. */
-bool eng_add(struct engine *engine, const struct eng_config *config, struct err *err);
+ * logged and marked as failed instead. The rules of the configuration, which must be settled, are
+ * the engine's from now on. */
+bool eng_add(struct engine *engine, struct eng_config *config, struct err *err);
 
 /* Lets the scripts run: first their top level, then `init`, then the messages kept so far. */
 void eng_start(struct engine *engine);
@@ -119,9 +120,9 @@ void eng_node_down(struct engine *engine, struct span node);
 void eng_message(struct engine *engine, struct span node, const struct dist_control *control,
                  struct span payload);
 
-/* Loads the script `path` apart from any node: compiles it, runs its top level, checks what it
+/* Loads a script apart from any node: compiles it, runs its top level, checks what it
  * returns. Writes what is wrong to standard error, as "file:line: message"; whether nothing is. */
-bool eng_check(struct engine *engine, const char *path);
+bool eng_check(struct engine *engine, const struct eng_script *script);
 
 /* Compiles the modules in the subfolders of `folder`, in the same way. */
 bool eng_check_modules(struct engine *engine, const char *folder);

@@ -635,6 +635,22 @@ struct span eng_path_folder(const char *path);
 
 /* }==== */
 
+/* {==== load_options.c ==================================================================== */
+
+struct eng_load_options {
+    struct eng_policy policy;
+    struct span start; /* the argument of `init`, in the term that was read; may be empty */
+};
+
+/* Reads the options of a load: what they do not say of the policy is as the rules say of the name,
+ * or else as it is for every script that is not trusted. A script is trusted only when the options
+ * say so. To be finished also when it fails; the error names the option. */
+bool eng_load_options_read(struct eng_load_options *options, const struct eng_rules *rules,
+                           struct span name, struct span term, struct err *err);
+void eng_load_options_finish(struct eng_load_options *options);
+
+/* }==== */
+
 /* {==== load.c: new versions ============================================================== */
 
 /* Begins to load a new version, from a text or the handler's file. False when it does not compile:
@@ -921,6 +937,7 @@ struct engine {
     struct term_atoms *atoms;
     struct eng_slice slice;
     struct eng_files *files; /* NULL: nothing is watched */
+    struct eng_rules rules;  /* for handlers that are not there yet */
     struct eng_handler *handlers;
     size_t handler_count;
     char *only; /* name of the one handler the node was started with; NULL: there were more */
