@@ -276,24 +276,47 @@ static bool check_name(struct span name, char text[256], struct err *err) {
     return eng_config_check_name(text, err);
 }
 
+/* One that is trusted does not take the place of one that is not, nor the other way round. */
+static bool check_trust(const struct request *request, struct span name,
+                        const struct eng_policy *policy, struct err *err) {
+    const struct eng_handler *handler = eng_handler_find(request->engine, name);
+    bool has_other = (handler != NULL && handler->policy.trusted != policy->trusted) ||
+                     (policy->trusted && is_outside(request, name));
+    return !has_other || err_set(err, "a handler that is %strusted has this name: unload it first",
+                                 policy->trusted ? "not " : "");
+}
+
 /* The handler of that name, made if there is none. NULL when it can't be. */
-static struct eng_handler *find_or_add(struct engine *engine, struct span name,
+static struct eng_handler *find_or_add(struct engine *engine, const char *name,
                                        const struct eng_policy *policy, struct err *err) {
-    char text[256];
-    struct eng_script script = {.name = text, .policy = *policy};
-    struct eng_handler *handler = eng_handler_find(engine, name);
-    return handler != NULL || !check_name(name, text, err) ? handler
-                                                           : eng_handler_add(engine, &script, err);
+    struct eng_script script = {.name = (char *)name, .policy = *policy};
+    struct eng_handler *handler = eng_handler_find(engine, span_str(name));
+    return handler != NULL ? handler : eng_handler_add(engine, &script, err);
 }
 
 static void load(const struct request *request, struct span name, const struct eng_text *text) {
+    char known[256];
     struct err err;
-    struct eng_handler *handler = find_or_add(request->engine, name, text->policy, &err);
+    const struct eng_outside *outside = &request->engine->outside;
+    bool ok = (eng_handler_find(request->engine, name) != NULL || check_name(name, known, &err)) &&
+              check_trust(request, name, text->policy, &err);
+    if (ok && !text->policy->trusted && outside->load != NULL) {
+        outside->load(outside->user, name, text->source, text->policy, text->start,
+                      request->caller);
+        return;
+    }
+    memcpy(known, name.data, name.len < sizeof known ? name.len : 0);
+    known[name.len < sizeof known ? name.len : 0] = '\0';
+    struct eng_handler *handler =
+        ok ? find_or_add(request->engine, known, text->policy, &err) : NULL;
     if (handler == NULL) {
         reply_text_error(request, "bad_name", err.text);
-    } else {
-        eng_load(handler, text, request->caller);
+        return;
     }
+    if (request->engine->slot != 0 && handler->version == NULL && handler->proc == NULL) {
+        eng_handler_start(handler); /* what comes for it meanwhile is kept */
+    }
+    eng_load(handler, text, request->caller);
 }
 
 /* {load, Name, Source, Options} */
@@ -310,9 +333,6 @@ static bool serve_load(const struct request *request) {
     text.start = options.start;
     if (!ok) {
         reply_text_error(request, "bad_option", err.text);
-    } else if (!options.policy.trusted) {
-        reply_text_error(request, "untrusted",
-                         "this node cannot run untrusted scripts: say trust: :full");
     } else {
         load(request, name, &text);
     }

@@ -346,8 +346,9 @@ static bool find_file(struct report *report, struct span name, struct span *file
 static bool read_file(const struct report *report, const char *path, struct buf *text) {
     struct err err;
     struct stat file;
-    return report->version != NULL && !report->version->is_text && stat(path, &file) == 0 &&
-           file.st_size <= MAX_READ && file_read(path, text, &err);
+    return report->version != NULL && !report->version->is_text &&
+           report->handler->policy.trusted && stat(path, &file) == 0 && file.st_size <= MAX_READ &&
+           file_read(path, text, &err);
 }
 
 /* Whether the function is the evaluation itself, not one that an earlier one has left behind. */

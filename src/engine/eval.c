@@ -20,11 +20,15 @@ static void push_globals(lua_State *L, struct eng_handler *handler, struct eng_c
         lua_rawgeti(L, LUA_REGISTRYINDEX, client->env_ref);
         return;
     }
-    lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushglobaltable(L);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, -2);
+    if (handler->policy.trusted) {
+        lua_newtable(L);
+        lua_createtable(L, 0, 1);
+        lua_pushglobaltable(L);
+        lua_setfield(L, -2, "__index");
+        lua_setmetatable(L, -2);
+    } else {
+        eng_sandbox_push_environment(L);
+    }
     if (keeps) {
         lua_pushvalue(L, -1);
         client->env_ref = luaL_ref(L, LUA_REGISTRYINDEX);

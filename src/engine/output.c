@@ -4,8 +4,10 @@
 
 #include "engine/private.h"
 
-/* All arguments as text, with tabs between them. [-0, +1, e] */
+/* All arguments as text, with tabs between them; without addresses where nobody is trusted. [-0,
+ * +1, e] */
 static struct span join(lua_State *L) {
+    bool trusted = eng_handler_of(L)->policy.trusted;
     int n = lua_gettop(L);
     luaL_Buffer buffer;
     luaL_buffinit(L, &buffer);
@@ -13,7 +15,11 @@ static struct span join(lua_State *L) {
         if (i > 1) {
             luaL_addchar(&buffer, '\t');
         }
-        luaL_tolstring(L, i, NULL);
+        if (trusted) {
+            luaL_tolstring(L, i, NULL);
+        } else {
+            term_tostring(L, i, NULL);
+        }
         luaL_addvalue(&buffer);
     }
     luaL_pushresult(&buffer);
@@ -123,9 +129,10 @@ void eng_output_open(lua_State *L) {
     lua_setfield(L, -2, "log");
     lua_pushcfunction(L, log_info);
     lua_setglobal(L, "print");
-    lua_getglobal(L, LUA_IOLIBNAME);
-    lua_pushcfunction(L, io_write);
-    lua_setfield(L, -2, "write");
+    if (lua_getglobal(L, LUA_IOLIBNAME) == LUA_TTABLE) {
+        lua_pushcfunction(L, io_write);
+        lua_setfield(L, -2, "write");
+    }
     lua_pop(L, 1);
     lua_setwarnf(L, on_warning, eng_handler_of(L));
 }

@@ -564,6 +564,19 @@ struct eng_handler *eng_handler_default(struct engine *engine);
 
 /* }==== */
 
+/* {==== sandbox.c: what an untrusted script sees ========================================== */
+
+/* Opens the libraries of which it gets a part. [-0, +0, m] */
+void eng_sandbox_open(lua_State *L);
+
+/* Takes away what it does not get, once all is there. [-0, +0, m] */
+void eng_sandbox_seal(lua_State *L);
+
+/* Pushes new globals. [-0, +1, m] */
+void eng_sandbox_push_environment(lua_State *L);
+
+/* }==== */
+
 /* {==== version.c: a script, compiled, and what it returned ================================= */
 
 struct eng_version {

@@ -97,7 +97,7 @@ static int replaced(lua_State *L, int status, lua_KContext context) {
     struct eng_proc *proc = (struct eng_proc *)context;
     const struct eng_mail *mail = lua_touserdata(L, 2);
     if (status != LUA_OK && status != LUA_YIELD) {
-        answer_failed(proc, mail, luaL_tolstring(L, -1, NULL));
+        answer_failed(proc, mail, term_tostring(L, -1, NULL));
     } else if (proc->self_ref == LUA_NOREF || term_type(L, -1) != TERM_MAP) {
         answer_text(proc, mail, "bad_state", "the new state must be a map");
     } else {

@@ -21,6 +21,10 @@ struct span eng_skip_start(struct span text) {
 
 /* A fresh environment, so that the script's globals are its own and go with it. [-0, +1, m] */
 static void push_environment(lua_State *L, struct eng_version *version) {
+    if (!version->handler->policy.trusted) {
+        eng_sandbox_push_environment(L);
+        return;
+    }
     lua_newtable(L);
     lua_newtable(L);
     lua_pushglobaltable(L);
@@ -39,7 +43,8 @@ static int compile(lua_State *L) {
     struct span text = eng_skip_start(buf_span(&version->source));
     lua_pushfstring(L, version->is_text ? "=%s" : "@%s", eng_version_file(version));
     const char *bytes = text.len == 0 ? "" : (const char *)text.data;
-    if (luaL_loadbufferx(L, bytes, text.len, lua_tostring(L, -1), version->is_text ? "t" : NULL) !=
+    bool text_only = version->is_text || !version->handler->policy.trusted;
+    if (luaL_loadbufferx(L, bytes, text.len, lua_tostring(L, -1), text_only ? "t" : NULL) !=
         LUA_OK) {
         return lua_error(L);
     }

@@ -71,11 +71,20 @@ static void open_erl(lua_State *L, struct eng_handler *handler) {
 /* Runs protected. Expects the handler as a light userdata. [-1, +0, m] */
 static int open_state(lua_State *L) {
     struct eng_handler *handler = lua_touserdata(L, 1);
-    luaL_openlibs(L);
+    bool trusted = handler->policy.trusted;
+    if (trusted) {
+        luaL_openlibs(L);
+    } else {
+        eng_sandbox_open(L);
+    }
     eng_from_open(L);
     open_erl(L, handler);
     eng_coroutines_open(L);
-    eng_os_exit_open(L);
+    if (trusted) {
+        eng_os_exit_open(L);
+    } else {
+        eng_sandbox_seal(L);
+    }
     return 0;
 }
 

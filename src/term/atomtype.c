@@ -59,11 +59,10 @@ struct span term_to_atom(lua_State *L, int idx) {
 /* Pushes the name of the light userdata at 1. [-0, +1, m] */
 static int tostring(lua_State *L) {
     struct span name = term_to_atom(L, 1);
-    const void *pointer = lua_touserdata(L, 1);
-    if (pointer == NULL) {
+    if (lua_touserdata(L, 1) == NULL) {
         lua_pushliteral(L, "nil");
     } else if (name.data == NULL) {
-        lua_pushfstring(L, "userdata: %p", pointer);
+        lua_pushliteral(L, "userdata");
     } else {
         lua_pushlstring(L, (const char *)name.data, name.len);
     }
@@ -89,9 +88,9 @@ static int assign_atom(lua_State *L) {
     return luaL_error(L, "atoms cannot be assigned to");
 }
 
-/* Pushes the table `atom`. It stays empty, so that every assignment is refused, and looks into the
- * table of those known, so that reading one again calls nothing. [-0, +1, m] */
-static void push_table(lua_State *L) {
+/* It stays empty, so that every assignment is refused, and looks into the table of those known, so
+ * that reading one again calls nothing. */
+void term_push_atom_table(lua_State *L) {
     lua_newtable(L);
     lua_createtable(L, 0, 4);
     lua_newtable(L); /* atom, its metatable, known */
@@ -121,5 +120,5 @@ void term_atomtype_open(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2); /* counts for all light userdata */
     lua_pop(L, 1);
-    push_table(L);
+    term_push_atom_table(L);
 }

@@ -12,6 +12,7 @@
 
 #include "term/bigint.h"
 #include "term/bigint_value.h"
+#include "term/term.h"
 
 /* {==== Operations on integers ============================================================ */
 
@@ -329,7 +330,7 @@ static int l_concat(lua_State *L) {
         if (!lua_isstring(L, idx) && !term_is_bigint(L, idx)) {
             return luaL_error(L, "attempt to concatenate a %s value", type_name(L, idx));
         }
-        luaL_tolstring(L, idx, NULL);
+        term_tostring(L, idx, NULL);
     }
     lua_concat(L, 2);
     return 1;

@@ -138,7 +138,7 @@ static int new_amap(lua_State *L) {
         atom_key(L, NEW_KEY);
         if (!term_map_store(L)) {
             return luaL_error(L, "the table has a key both as a string and as an atom: %s",
-                              luaL_tolstring(L, KEY, NULL));
+                              term_tostring(L, KEY, NULL));
         }
     }
 }

@@ -48,7 +48,7 @@ static void put_number(struct text *text, int idx) {
 /* A userdata by its __tostring. [-0, +0, e] */
 static void put_other(struct text *text, int idx) {
     size_t len;
-    const char *words = luaL_tolstring(text->L, idx, &len);
+    const char *words = term_tostring(text->L, idx, &len);
     size_t left = text->out.size - text->out.len;
     if (len >= left) {
         term_text_bytes(&text->out, utf8_cut(span_of(words, len), left - 1));

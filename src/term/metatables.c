@@ -61,7 +61,7 @@ static int no_such_element(lua_State *L, enum term_kind kind, lua_Integer length
                           "makes one that grows",
                           (LUAI_UACINT)length);
     }
-    const char *key = luaL_tolstring(L, 2, NULL);
+    const char *key = term_tostring(L, 2, NULL);
     return luaL_error(L, "%s of %I elements has no element %s",
                       kind == KIND_TUPLE ? "a tuple" : "an improper list", (LUAI_UACINT)length,
                       key);

@@ -119,6 +119,27 @@ const char *term_type_name(lua_State *L, int idx) {
     return type == TERM_NONE ? lua_typename(L, lua_type(L, idx)) : names[type];
 }
 
+const char *term_tostring(lua_State *L, int idx, size_t *len) {
+    int type = lua_type(L, idx);
+    if (type < LUA_TTABLE && type != LUA_TLIGHTUSERDATA) {
+        return luaL_tolstring(L, idx, len); /* a number, a string, ... */
+    }
+    if (luaL_callmeta(L, idx, "__tostring")) {
+        if (!lua_isstring(L, -1)) {
+            luaL_error(L, "'__tostring' must return a string");
+        }
+    } else {
+        int name = luaL_getmetafield(L, idx, "__name");
+        if (name != LUA_TSTRING) {
+            lua_pushstring(L, lua_typename(L, type));
+        }
+        if (name != LUA_TSTRING && name != LUA_TNIL) {
+            lua_remove(L, -2);
+        }
+    }
+    return lua_tolstring(L, -1, len);
+}
+
 /* }==== */
 
 /* {==== Tuples ============================================================================ */

@@ -95,12 +95,19 @@ enum term_type {
 
 enum term_type term_type(lua_State *L, int idx); /* [-0, +0, -] */
 
+/* Pushes the value as text, as luaL_tolstring does, but without an address: a table is "table".
+ * [-0, +1, e] */
+const char *term_tostring(lua_State *L, int idx, size_t *len);
+
 /* The type's name for messages: "tuple", "pid", "function", ... [-0, +0, -] */
 const char *term_type_name(lua_State *L, int idx);
 
 /* Pushes the atom, made if it is new; `true`, `false` and `nil` become what they are in Lua. Raises
  * when term_atom_intern fails. [-0, +1, e] */
 void term_push_atom(lua_State *L, struct span name);
+
+/* Pushes a new table `atom`: a script can spoil its own by rawset. [-0, +1, m] */
+void term_push_atom_table(lua_State *L);
 
 /* The name of the atom at `idx`; empty when it is none. [-0, +0, -] */
 struct span term_to_atom(lua_State *L, int idx);

@@ -300,8 +300,6 @@ defmodule Lunode.ControlTest do
     end
 
     test "what is not allowed is refused", context do
-      assert {:error, {:untrusted, _}} = ask(context, {:load, :fresh, @counter, %{}})
-
       for {options, text} <- [
             {%{trust: :some}, "trust: full or none expected"},
             {%{trust: "full"}, "trust: full or none expected"},

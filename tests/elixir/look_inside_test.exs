@@ -37,7 +37,6 @@ defmodule Lunode.LookInsideTest do
   end
 
   test "load takes its options as keywords or as a map", %{lua: lua} do
-    assert {:error, {:untrusted, _text}} = Lunode.load(lua, :fresh, @counter)
     assert {:error, {:bad_option, _text}} = Lunode.load(lua, :fresh, @counter, age: 5)
 
     options = [trust: :full, start: 5, limits: [mailbox: 100]]
