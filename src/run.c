@@ -283,7 +283,8 @@ static bool make_node(struct run *run, const struct eng_config *scripts, struct 
 
 static bool make_jail(struct run *run, const struct eng_config *scripts, struct err *err) {
     struct jail_config config = {.workers = scripts->workers,
-                                 .max_frame = scripts->max_frame};
+                                 .max_frame = scripts->max_frame,
+                                 .unjailed = scripts->unjailed};
     return jail_create(&run->jail, &run->loop, run->log, run->engine, run->node, &config, err);
 }
 

@@ -3,12 +3,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/turns.h"
+#include "jail/confine.h"
 #include "jail/private.h"
 
-enum { CHANNEL_FD = STDIN_FILENO, OUTPUT_FD = STDERR_FILENO };
+enum { OUTPUT_FD = STDERR_FILENO };
 
 struct inside {
     uv_loop_t loop;
@@ -94,7 +96,7 @@ static void on_turn_done(void *user) {
 static bool open_node(struct inside *inside, char **args, struct err *err) {
     static const struct dist_events events = {on_published, on_peer_up, on_peer_down, on_message,
                                               on_connect_failed};
-    struct dist_channel channel = {.fd = CHANNEL_FD,
+    struct dist_channel channel = {.fd = JAIL_CHANNEL_FD,
                                    .name = args[1],
                                    .creation = (uint32_t)strtoul(args[2], NULL, 10),
                                    .max_frame = strtoull(args[3], NULL, 10)};
@@ -117,12 +119,27 @@ static bool open_engine(struct inside *inside, char **args, struct err *err) {
     return ok;
 }
 
+/* What this system lacks the operator has allowed to lack, or the node would not start workers. */
 static bool open_all(struct inside *inside, char **args, struct err *err) {
-    return log_create(&inside->log, &inside->loop, OUTPUT_FD, err) &&
-           open_node(inside, args, err) && open_engine(inside, args, err) &&
-           (eng_turns_start(&inside->turns, &inside->loop, inside->engine, on_turn_done, inside) ==
-                0 ||
-            err_set(err, "cannot watch for events"));
+    struct jail_means means;
+    struct err ignored;
+    tzset(); /* it reads a file */
+    jail_probe(&means, &ignored);
+    if (!jail_prepare(JAIL_CHANNEL_FD, &means, err)) {
+        return false;
+    }
+    uv_loop_init(&inside->loop);
+    if (!log_create(&inside->log, &inside->loop, OUTPUT_FD, err)) {
+        return false;
+    }
+    uv_run(&inside->loop, UV_RUN_NOWAIT); /* the loop's first turn asks for more than the others */
+    if (!open_node(inside, args, err) || !open_engine(inside, args, err)) {
+        return false;
+    }
+    if (eng_turns_start(&inside->turns, &inside->loop, inside->engine, on_turn_done, inside) != 0) {
+        return err_set(err, "cannot watch for events");
+    }
+    return jail_lock(&means, err);
 }
 
 /* }==== */
@@ -138,7 +155,6 @@ int jail_worker(int argc, char **argv) {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGTERM, SIG_IGN);
-    uv_loop_init(&inside.loop);
     if (!open_all(&inside, argv, &err)) {
         (void)fprintf(stderr, "[error] worker: %s\n", err.text);
         return 1;

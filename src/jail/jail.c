@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "jail/confine.h"
 #include "jail/private.h"
 
 enum { LOOK_MS = 500 };
@@ -27,6 +28,25 @@ void jail_look_later(struct jail *jail) {
     }
 }
 
+/* Without all that a jail takes untrusted scripts run only if the operator says so. */
+static void look_at_system(struct jail *jail) {
+    struct jail_means means;
+    struct err err;
+    if (jail_probe(&means, &err)) {
+        return;
+    }
+    if (jail->config.unjailed) {
+        log_line(jail->log, LOG_LEVEL_WARNING, "lunode",
+                 "scripts that are not trusted run without a full jail: %s", err.text);
+        return;
+    }
+    err_set(&jail->refusal,
+            "%s; untrusted = \"unjailed\" in the configuration lets them run all the same",
+            err.text);
+    log_line(jail->log, LOG_LEVEL_WARNING, "lunode", "scripts that are not trusted are refused: %s",
+             jail->refusal.text);
+}
+
 bool jail_create(struct jail **out, uv_loop_t *loop, struct log *log, struct engine *engine,
                  struct dist_node *node, const struct jail_config *config, struct err *err) {
     struct jail *jail = calloc(1, sizeof *jail);
@@ -38,6 +58,7 @@ bool jail_create(struct jail **out, uv_loop_t *loop, struct log *log, struct eng
     jail->engine = engine;
     jail->node = node;
     jail->config = *config;
+    look_at_system(jail);
     uv_timer_init(loop, &jail->ticker);
     jail->ticker.data = jail;
     struct eng_outside outside = {.user = jail,

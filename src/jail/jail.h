@@ -19,6 +19,7 @@ struct jail;
 struct jail_config {
     unsigned workers; /* that share the handlers which have none of their own */
     size_t max_frame; /* bytes */
+    bool unjailed;    /* they run also where the system can't confine a process */
 };
 
 /* Tells the engine that handlers can run outside from now on. Workers start when there is something

@@ -161,6 +161,9 @@ struct jail_worker {
     struct jail_worker *prev, *next;
 };
 
+/* Where a worker has its channel. */
+enum { JAIL_CHANNEL_FD = 3 };
+
 struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err);
 struct jail_worker *jail_worker_of_slot(const struct jail *jail, int slot);
 
@@ -189,6 +192,7 @@ struct jail {
     struct jail_tenant *tenants; /* uthash */
     struct jail_worker *workers;
     struct jail_report *reports; /* under way */
+    struct err refusal;          /* why no untrusted script can run; empty when they can */
     uint64_t last_ref;
     uint64_t started[JAIL_MAX_FAILURES]; /* when workers were started again last */
     uint16_t last_slot;

@@ -212,6 +212,10 @@ void jail_load(void *user, struct span name, struct span source, const struct en
                struct span start, const struct eng_caller *caller) {
     struct jail *jail = user;
     struct jail_tenant *tenant = jail_tenant_find(jail, name);
+    if (jail->refusal.text[0] != '\0') {
+        answer_text(jail, caller, "untrusted", jail->refusal.text);
+        return;
+    }
     if (tenant == NULL) {
         tenant = jail_tenant_add(jail, name);
     }

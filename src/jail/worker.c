@@ -377,14 +377,19 @@ static int spawn(struct jail_worker *worker, const struct ends *ends) {
     struct jail *jail = worker->jail;
     char *name = strdup(dist_node_name(jail->node));
     char *args[] = {"lunode", "worker", slot, name, creation, max_frame, NULL};
-    char *env[] = {NULL};
-    uv_stdio_container_t stdio[3] = {
-        {.flags = UV_INHERIT_FD, .data.fd = ends->channel[1]},
+    char zone[256];
+    char *env[] = {zone, NULL};
+    uv_stdio_container_t stdio[JAIL_CHANNEL_FD + 1] = {
+        {.flags = UV_IGNORE},
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = ends->output[1]},
+        {.flags = UV_INHERIT_FD, .data.fd = ends->channel[1]},
     };
+    const char *tz = getenv("TZ");
     char program[4096];
     size_t size = sizeof program;
+    (void)snprintf(zone, sizeof zone, "TZ=%s", tz == NULL ? "" : tz);
+    env[0] = tz == NULL ? NULL : zone;
     (void)snprintf(slot, sizeof slot, "%u", worker->slot);
     (void)snprintf(creation, sizeof creation, "%u", dist_node_creation(jail->node));
     (void)snprintf(max_frame, sizeof max_frame, "%zu", jail->config.max_frame);
@@ -395,7 +400,7 @@ static int spawn(struct jail_worker *worker, const struct ends *ends) {
                                         .args = args,
                                         .env = env,
                                         .stdio = stdio,
-                                        .stdio_count = 3};
+                                        .stdio_count = JAIL_CHANNEL_FD + 1};
         status = uv_spawn(jail->loop, &worker->process, &options);
     }
     free(name);
