@@ -289,7 +289,7 @@ static bool make_jail(struct run *run, const struct eng_config *scripts, struct 
 }
 
 static bool start(struct run *run, struct err *err) {
-    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, NULL, on_script_exit};
     struct eng_config scripts;
     eng_config_init(&scripts);
     bool ok = eng_create(&run->engine, &run->loop, run->log, &events, run, err) &&
@@ -444,7 +444,7 @@ static bool check_path(struct run *run, const char *path) {
 }
 
 int run_check(const char *const *paths, int count) {
-    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, NULL, on_script_exit};
     struct run run = {.status = 0};
     struct err err;
     uv_loop_init(&run.loop);

@@ -12,6 +12,10 @@
  * copy of the handler's name, and the log stays as long as the engine. */
 static void on_stuck(void *user, const char *who, const char *where, unsigned ms) {
     const struct engine *engine = user;
+    if (engine->events.stuck != NULL) {
+        engine->events.stuck(engine->user, who, where, ms);
+        return;
+    }
     log_urgent(engine->log, LOG_LEVEL_WARNING, who,
                "has been in one call for %u s without a place to interrupt it: %s (other handlers "
                "and peers wait)",

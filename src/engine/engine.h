@@ -23,6 +23,9 @@ struct eng_events {
     /* A script is in a place where it can't be interrupted (one long call into C), so that the loop
      * stands still: told again and again meanwhile, on another thread. */
     void (*held)(void *user);
+    /* A slice of the handler `who` could not be ended for `ms`, as is told once on another thread;
+     * `where` is the "file:line" it is at, or "?". NULL: the log is told. */
+    void (*stuck)(void *user, const char *who, const char *where, unsigned ms);
     /* A script called os.exit: the node must end with this status. */
     void (*exited)(void *user, int status);
 };

@@ -559,6 +559,9 @@ void eng_handler_leave(struct eng_handler *handler);
 
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name);
 
+/* The slice that begins is the handler's. */
+void eng_handler_runs(struct eng_handler *handler);
+
 /* `any`, else `main`, else the only one that the node was started with. */
 struct eng_handler *eng_handler_default(struct engine *engine);
 

@@ -78,6 +78,18 @@ static void on_held(void *user) {
     (void)user;
 }
 
+/* The limit of a handler is met, and nothing can end what it does: it ends with the process. The
+ * node learns from these last words who it was. On the watchdog's thread, with the other one
+ * anywhere: nothing but the text is used. */
+static void on_stuck(void *user, const char *who, const char *where, unsigned ms) {
+    char words[512];
+    (void)user;
+    int len = snprintf(words, sizeof words, "\n!deadline %s %u %s\n", who, ms, where);
+    ssize_t ignored = write(OUTPUT_FD, words, len < (int)sizeof words ? (size_t)len : sizeof words);
+    (void)ignored;
+    _exit(1);
+}
+
 static void on_script_exit(void *user, int status) {
     (void)user;
     (void)status;
@@ -105,7 +117,7 @@ static bool open_node(struct inside *inside, char **args, struct err *err) {
 }
 
 static bool open_engine(struct inside *inside, char **args, struct err *err) {
-    static const struct eng_events events = {on_failed, on_held, on_script_exit};
+    static const struct eng_events events = {on_failed, on_held, on_stuck, on_script_exit};
     struct eng_config nothing;
     if (!eng_create(&inside->engine, &inside->loop, inside->log, &events, inside, err)) {
         return false;

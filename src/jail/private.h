@@ -156,7 +156,8 @@ struct jail_worker {
     struct jail_tenant *tenants;
     size_t tenant_count;
     char culprit[256];                       /* its last words: who has ended it, */
-    unsigned long culprit_max, culprit_used; /* in ms */
+    char where[128];                         /* where in his script, */
+    unsigned long culprit_max, culprit_used; /* after how many ms, */
     char why[256];                           /* or why it was ended */
     struct jail_worker *prev, *next;
 };

@@ -1,7 +1,8 @@
 /* :handlers and :stats of all processes of the node together. A worker that does not answer in time
  * is left out. */
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "jail/private.h"
@@ -170,6 +171,21 @@ static struct jail_report *create(struct jail *jail, bool stats, struct span own
     return report;
 }
 
+/* Resident bytes of a worker, which may not look itself; 0 when the system does not tell. */
+static uint64_t resident_bytes(const struct jail_worker *worker) {
+    char path[64];
+    unsigned long long pages = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/statm", (int)worker->process.pid);
+    FILE *file = fopen(path, "re");
+    if (file != NULL) {
+        if (fscanf(file, "%*u %llu", &pages) != 1) {
+            pages = 0;
+        }
+        (void)fclose(file);
+    }
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 void jail_report(void *user, bool stats, struct span own, const struct eng_caller *caller) {
     struct jail *jail = user;
     struct jail_report *report = jail->workers == NULL ? NULL : create(jail, stats, own, caller);
@@ -181,6 +197,7 @@ void jail_report(void *user, bool stats, struct span own, const struct eng_calle
     report->waiting = 1; /* until all are asked */
     for (struct jail_worker *worker = jail->workers; worker != NULL; worker = worker->next) {
         report->waiting += !worker->down && jail_request_report(worker, report, stats);
+        report->memory += resident_bytes(worker);
     }
     uv_timer_start(&report->timer, on_time, WAIT_MS, 0);
     jail_report_add(report, (struct span){0});

@@ -53,7 +53,7 @@ static struct jail_tenant *take_source(const struct jail_worker *worker, struct 
     return tenant;
 }
 
-/* "!deadline NAME MAX USED" */
+/* "!deadline NAME USED WHERE" */
 static bool take_last_words(struct jail_worker *worker, struct span line) {
     char text[512];
     if (line.len >= sizeof text || !take_prefix(&line, "!deadline ")) {
@@ -61,9 +61,15 @@ static bool take_last_words(struct jail_worker *worker, struct span line) {
     }
     memcpy(text, line.data, line.len);
     text[line.len] = '\0';
-    if (sscanf(text, "%255s %lu %lu", worker->culprit, &worker->culprit_max,
-               &worker->culprit_used) != 3) {
+    const struct jail_tenant *tenant = NULL;
+    if (sscanf(text, "%255s %lu %127s", worker->culprit, &worker->culprit_used, worker->where) ==
+        3) {
+        tenant = jail_tenant_find(worker->jail, span_str(worker->culprit));
+    }
+    if (tenant == NULL || tenant->worker != worker) {
         worker->culprit[0] = '\0';
+    } else {
+        worker->culprit_max = tenant->policy.deadline_ms;
     }
     return true;
 }
@@ -145,8 +151,9 @@ static void on_closed(uv_handle_t *handle) {
 static void tell_why(const struct jail_worker *worker, char *text, size_t size) {
     if (worker->culprit[0] != '\0') {
         (void)snprintf(text, size,
-                       "the handler %s ran %lu ms without a place to interrupt it (limit %lu ms)",
-                       worker->culprit, worker->culprit_used, worker->culprit_max);
+                       "the handler %s ran %lu ms without a place to interrupt it (limit %lu ms): "
+                       "%s",
+                       worker->culprit, worker->culprit_used, worker->culprit_max, worker->where);
     } else if (worker->why[0] != '\0') {
         (void)snprintf(text, size, "%s", worker->why);
     } else if (worker->exit_signal != 0) {
