@@ -134,6 +134,7 @@ defmodule Lunode do
     * `{{:undef, name, arity}, _}` – the handler has no such function.
     * `{{:lua_error, term, traceback}, _}` – the function raised an error.
     * `{{:limit, kind, max, used}, _}` – it went beyond one of its limits, or its mailbox is full.
+    * `{{:worker_exit, text}, _}` – the worker ended in which a handler runs that is not trusted.
     * `{{:nodedown, node}, _}` – the node ended or the connection was lost during the call.
 
   `Lunode.Error.from_reason/2` makes an exception of such a reason.

@@ -108,6 +108,10 @@ defmodule Lunode.Error do
     %Error{handler: handler, message: text}
   end
 
+  def from_reason(handler, {:worker_exit, text}) when is_binary(text) do
+    %Error{handler: handler, message: "the worker that ran it has ended: " <> text}
+  end
+
   def from_reason(handler, reason) do
     %Error{handler: handler, message: Exception.format_exit(reason)}
   end

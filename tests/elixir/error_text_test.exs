@@ -56,6 +56,13 @@ defmodule Lunode.ErrorTextTest do
       assert Error.from_reason(:calc, reason) == limit(:calc, :memory, 1_024, 2_000)
     end
 
+    test "the end of a worker" do
+      reason = {{:worker_exit, "it was killed by signal 9"}, {GenServer, :call, []}}
+
+      assert Exception.message(Error.from_reason(:calc, reason)) ==
+               "the worker that ran it has ended: it was killed by signal 9"
+    end
+
     test "any other reason" do
       assert Exception.message(Error.from_reason(:calc, :killed)) == "killed"
       assert Exception.message(Error.from_reason(:calc, {:undef, :add, 1})) =~ "undef"
