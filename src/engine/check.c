@@ -97,6 +97,9 @@ static bool check_file(struct engine *engine, const struct eng_script *script, b
     }
     bool ok = compile(handler) && (is_module || run(handler));
     warn_of_texts(script->path);
+    if (handler->tried != NULL && !script->policy.trusted) {
+        eng_check_untrusted(handler);
+    }
     eng_handler_destroy(handler);
     return ok;
 }

@@ -930,6 +930,14 @@ bool eng_complete(struct eng_handler *handler, struct eng_client *client, struct
 
 /* }==== */
 
+/* {==== check_untrusted.c ================================================================= */
+
+/* Warns of what the script that the handler has tried to load uses and will not get, when it is not
+ * trusted. Writes to standard error. */
+void eng_check_untrusted(struct eng_handler *handler);
+
+/* }==== */
+
 /* {==== control.c, report.c =============================================================== */
 
 void eng_control_serve(struct eng_proc *proc, struct eng_mail *mail);

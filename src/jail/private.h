@@ -155,6 +155,7 @@ struct jail_worker {
     struct jail_ledger ledger;
     struct jail_tenant *tenants;
     size_t tenant_count;
+    uint64_t idle_since;                     /* ms of the loop; while it has none */
     char culprit[256];                       /* its last words: who has ended it, */
     char where[128];                         /* where in his script, */
     unsigned long culprit_max, culprit_used; /* after how many ms, */

@@ -33,7 +33,7 @@ static void leave_worker(struct jail_tenant *tenant) {
     tenant->worker = NULL;
     DL_DELETE(worker->tenants, tenant);
     if (--worker->tenant_count == 0) {
-        jail_worker_stop(worker);
+        worker->idle_since = uv_now(worker->jail->loop);
     }
 }
 

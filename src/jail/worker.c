@@ -15,7 +15,8 @@
 enum {
     OUTPUT_BUDGET = 256 << 10, /* bytes of its log that are read between two looks */
     MAX_LINE = 64 << 10,       /* a longer line leaves in parts */
-    CROWDED = 8 << 20,         /* bytes that wait for a peer, for whose sake no worker is read */
+    IDLE_MS = 6000,
+    CROWDED = 8 << 20, /* bytes that wait for a peer, for whose sake no worker is read */
 };
 
 /* {==== Its output ======================================================================== */
@@ -462,6 +463,7 @@ struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct e
     worker->jail = jail;
     worker->slot = next_slot(jail);
     worker->isolated = isolated;
+    worker->idle_since = uv_now(jail->loop);
     worker->parts = 2;
     worker->process.data = worker;
     int status = spawn(worker, &ends);
@@ -503,6 +505,11 @@ static uint64_t patience(const struct jail_worker *worker) {
     return 2 * ms + 3000;
 }
 
+/* Without handlers it is not needed once their processes have had the time that they get to end. */
+static bool is_over(const struct jail_worker *worker, uint64_t now) {
+    return worker->tenant_count == 0 && now - worker->idle_since > IDLE_MS;
+}
+
 static void ping(struct jail_worker *worker, uint64_t now) {
     static const struct dist_control control = {.op = DIST_PING};
     if (worker->pinged == 0) {
@@ -523,7 +530,12 @@ void jail_workers_look(struct jail *jail) {
             worker->output_budget = OUTPUT_BUDGET;
             uv_poll_start(&worker->output, UV_READABLE, on_output);
         }
-        if (!worker->down && !worker->condemned) {
+        if (worker->down || worker->condemned) {
+            continue;
+        }
+        if (is_over(worker, now)) {
+            jail_worker_stop(worker);
+        } else {
             ping(worker, now);
         }
     }
