@@ -215,6 +215,8 @@ bool jail_send(struct jail_worker *worker, struct span node, const struct dist_c
         }
         return false;
     }
+    /* Whoever has his answer stops to monitor at once: for that alone a worker is not woken. */
+    worker->urgent = worker->urgent || control->op != DIST_DEMONITOR_P;
     return true;
 }
 

@@ -141,6 +141,7 @@ struct jail_worker {
     bool down;     /* the channel is closed */
     bool exited;
     bool condemned; /* what it sends is not looked at any more */
+    bool urgent;    /* what waits for it cannot wait for the next look */
     bool held;      /* its channel is not read: some peer does not read */
     int64_t exit_status;
     int exit_signal;

@@ -16,7 +16,8 @@ enum {
     OUTPUT_BUDGET = 256 << 10, /* bytes of its log that are read between two looks */
     MAX_LINE = 64 << 10,       /* a longer line leaves in parts */
     IDLE_MS = 6000,
-    CROWDED = 8 << 20, /* bytes that wait for a peer, for whose sake no worker is read */
+    PATIENT = 16 << 10, /* bytes that may wait for the next look */
+    CROWDED = 8 << 20,  /* bytes that wait for a peer, for whose sake no worker is read */
 };
 
 /* {==== Its output ======================================================================== */
@@ -575,7 +576,10 @@ void jail_flush(struct jail *jail) {
         if (worker->down) {
             continue;
         }
-        dist_peer_flush(worker->channel);
+        if (worker->urgent || dist_peer_waiting(worker->channel) > PATIENT) {
+            worker->urgent = false;
+            dist_peer_flush(worker->channel);
+        }
         if (worker->held && most_waiting(jail) < CROWDED / 2) {
             worker->held = false;
             dist_peer_hold(worker->channel, false);
