@@ -76,7 +76,7 @@ static long call_int80(void) {
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
-#define ADDRESS(text) (long)(text)
+#define ADDRESS(pointer) ((long)(pointer))
 #define SELF(type, ...)                                                                            \
     (long)&(type) {                                                                                \
         __VA_ARGS__                                                                                \
@@ -486,8 +486,8 @@ static _Noreturn void become_worker(const char *what, size_t index, int channel,
     dup2(channel, CHANNEL);
     dup2(words, STDERR_FILENO);
     dup2(channel, LEFT_OPEN);
-    setenv("BUNDLEX_ERLANG_COOKIE", node.marker, 1);
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+    (void)setenv("BUNDLEX_ERLANG_COOKIE", node.marker, 1);
+    (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
     execl("/proc/self/exe", "worker", "inside", what, numbers[0], numbers[1], node.cookie_file,
           numbers[2], hidden, NULL);
     _exit(127);
