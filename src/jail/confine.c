@@ -12,7 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __APPLE__
 extern char **environ;
+#endif
 
 /* {==== Environment ======================================================================= */
 

@@ -76,11 +76,7 @@ static long call_int80(void) {
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
-#define ADDRESS(text) (long)(text)
-#define SELF(type, ...)                                                                            \
-    (long)&(type) {                                                                                \
-        __VA_ARGS__                                                                                \
-    }
+#define ADDRESS(pointer) ((long)(pointer))
 
 static const struct clone_args thread_args = {.flags = CLONE_VM | CLONE_THREAD | CLONE_SIGHAND |
                                                        CLONE_FS | CLONE_FILES};
@@ -427,7 +423,7 @@ static _Noreturn void run_allowed(void) {
     memory = realloc(memory, 100 << 20);
     free(memory);
     free(malloc(100));
-    strftime(text, sizeof text, "%H:%M %Z", localtime_r(&now, &local));
+    (void)strftime(text, sizeof text, "%H:%M %Z", localtime_r(&now, &local));
     ssize_t sent = send(CHANNEL, "hello", 5, MSG_NOSIGNAL);
     ssize_t got = recv(CHANNEL, text, sizeof text, 0);
     pthread_kill(pthread_self(), SIGURG); /* ignored, as it has no handler */
@@ -464,9 +460,9 @@ static int work(char **argv) {
 
 static struct {
     char marker[MARKER + 1];
-    char cookie_file[64];
+    char cookie_file[32];
     int port;
-} node;
+} node = {.cookie_file = "/tmp/lunode-cookie-XXXXXX"};
 
 /* What a worker left. */
 struct end {
@@ -486,8 +482,8 @@ static _Noreturn void become_worker(const char *what, size_t index, int channel,
     dup2(channel, CHANNEL);
     dup2(words, STDERR_FILENO);
     dup2(channel, LEFT_OPEN);
-    setenv("BUNDLEX_ERLANG_COOKIE", node.marker, 1);
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+    (void)setenv("BUNDLEX_ERLANG_COOKIE", node.marker, 1);
+    (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
     execl("/proc/self/exe", "worker", "inside", what, numbers[0], numbers[1], node.cookie_file,
           numbers[2], hidden, NULL);
     _exit(127);
@@ -590,7 +586,6 @@ static void set_up_node(void) {
     for (size_t i = 0; i < sizeof random; i++) {
         (void)snprintf(node.marker + 2 * i, 3, "%02x", random[i]);
     }
-    strcpy(node.cookie_file, "/tmp/lunode-cookie-XXXXXX");
     fd = mkstemp(node.cookie_file);
     assert_int_equal(write(fd, node.marker, MARKER), MARKER);
     close(fd);
