@@ -17,6 +17,9 @@ lunode_library(LUA liblua5.4-dev "lua5.4>=5.4" "lua-5.4>=5.4" "lua54>=5.4" "lua>
 lunode_library(UV libuv1-dev "libuv>=1.40")
 lunode_library(GMP libgmp-dev gmp)
 lunode_library(EDIT libedit-dev libedit)
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  lunode_library(SECCOMP libseccomp-dev "libseccomp>=2.5")
+endif()
 
 find_path(UTHASH_INCLUDE_DIR uthash.h)
 if(NOT UTHASH_INCLUDE_DIR)

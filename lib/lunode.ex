@@ -133,7 +133,11 @@ defmodule Lunode do
     * `{:noproc, _}` – there is no such handler, or no such node.
     * `{{:undef, name, arity}, _}` – the handler has no such function.
     * `{{:lua_error, term, traceback}, _}` – the function raised an error.
+    * `{{:limit, kind, max, used}, _}` – it went beyond one of its limits, or its mailbox is full.
+    * `{{:worker_exit, text}, _}` – the worker ended in which a handler runs that is not trusted.
     * `{{:nodedown, node}, _}` – the node ended or the connection was lost during the call.
+
+  `Lunode.Error.from_reason/2` makes an exception of such a reason.
   """
   @spec call(cnode, handler, request :: term, timeout) :: reply :: term
   def call(cnode, handler, request, timeout \\ 5_000) do
@@ -273,12 +277,44 @@ defmodule Lunode do
   end
 
   @typedoc """
-    * `:trust` – `:full`: the script may do all that one from a file may.
+    * `:memory` – of the handler's whole Lua state: bytes, or `"32M"` (the default); K, M and G are
+      powers of 1024.
+    * `:time` – that it may run for one message, for `init`, for its top level: milliseconds, or
+      `"1s"` (the default); ms, s and m.
+    * `:deadline` – that it may run without a place to interrupt it: like `:time`, `"1s"` by default.
+    * `:mailbox` – how many messages may wait for one of its processes, 1000 by default.
+    * `:message` – of one message that comes in, is sent, or is an answer: like `:memory`, `"1M"` by
+      default.
+    * `:atoms` – how many it may make that did not exist, 100 by default.
+  """
+  @type limit ::
+          {:memory | :message, pos_integer | String.t()}
+          | {:time | :deadline, pos_integer | String.t()}
+          | {:mailbox, pos_integer}
+          | {:atoms, non_neg_integer}
+
+  @typedoc """
+    * `:send` – names of processes that it may send to, call, cast to and monitor, on its own node and
+      on those that are connected. `*` stands for any characters, and alone for any pid too. A
+      process by which a node is run (`:init`, `:rex` and the like) must be named as it is.
+    * `:rpc` – functions that it may call by `erl.rpc`, and of funs: `"Elixir.MyApp.Api.*"` is each
+      function of that module.
+  """
+  @type allowed :: {:send | :rpc, [String.t()]}
+
+  @typedoc """
+    * `:trust` – `:full`: the script may do all that one from a file may. `:none` is the default.
+    * `:limits` – a map or keyword list, see `t:limit/0`; a trusted script has `:mailbox` alone.
+    * `:allow` – a map or keyword list, see `t:allowed/0`: what it may reach, nothing by default.
+    * `:isolation` – `:own`: it gets an operating-system process of its own; `:shared`, the default.
     * `:start` – the argument of its `init`.
-    * `:limits` – a map or keyword list: `mailbox`, how many messages may wait.
   """
   @type load_option ::
-          {:trust, :full} | {:start, term} | {:limits, Enumerable.t()}
+          {:trust, :full | :none}
+          | {:limits, [limit] | map}
+          | {:allow, [allowed] | map}
+          | {:isolation, :own | :shared}
+          | {:start, term}
 
   # The node gives a script's top level 5 s, and many may be loaded at once.
   @load_timeout 30_000
@@ -290,27 +326,29 @@ defmodule Lunode do
   and take the new code between two messages. In place of a handler from a file it serves until
   `unload/2`; then the file's comes back. When the node starts again, what was loaded so is gone.
 
-  Errors are `{:untrusted, text}` (so far a load needs `trust: :full`), `{:bad_option, text}`,
-  `{:bad_name, text}`, and `t:lua_error/0`, with which the version that was serving goes on.
+  The script is not trusted unless `trust: :full` says so. What the options do not say of limits,
+  `:allow` and `:isolation` is as the configuration says of the name (`lunode.lua`, where
+  `["tenant_*"]` is a pattern), or else the default. Where they say `send` or `rpc`, their list takes
+  the place of the configuration's. A limit that is hit ends the process, and a call exits with
+  `{:limit, kind, max, used}`: see `Lunode.LimitError`.
+
+  Errors are `{:untrusted, text}` (the node can't run scripts that are not trusted), `{:bad_option,
+  text}`, which names the option, `{:bad_name, text}`, and `t:lua_error/0` or another reason with
+  which a process ends, such as a limit; the version that was serving goes on.
 
       iex> Lunode.load(cnode, :hello, "return function(name) return 'hello ' .. name end", trust: :full)
       {:ok, 1}
       iex> Lunode.call(cnode, :hello, "you")
       "hello you"
+      iex> Lunode.load(cnode, :tenant_7, source, limits: [memory: "16M", time: "50ms"], allow: [send: ["audit"]])
+      {:ok, 1}
   """
   @spec load(cnode, handler, source :: String.t(), [load_option] | map) ::
           {:ok, version :: pos_integer}
           | {:error, {:untrusted | :bad_option | :bad_name, String.t()} | lua_error | term}
   def load(cnode, name, source, options \\ []) do
-    options = options |> Map.new() |> limits_to_map()
-    call(cnode, :lunode, {:load, name, source, options}, @load_timeout)
+    call(cnode, :lunode, {:load, name, source, Map.new(options)}, @load_timeout)
   end
-
-  defp limits_to_map(%{limits: limits} = options) when is_list(limits) do
-    %{options | limits: Map.new(limits)}
-  end
-
-  defp limits_to_map(options), do: options
 
   @doc """
   Removes a handler that `load/4` has loaded. The file that it stood in for serves again; if that

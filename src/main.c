@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "attach/attach.h"
+#include "jail/jail.h"
 #include "run.h"
 #include "version.h"
 
@@ -293,6 +294,9 @@ int main(int argc, char **argv) {
     }
     if (strcmp(first, "check") == 0) {
         return check(argc - 1, argv + 1);
+    }
+    if (strcmp(first, "worker") == 0) {
+        return jail_worker(argc - 2, argv + 2);
     }
     if (strcmp(first, "attach") == 0) {
         return attach(argc - 1, argv + 1);

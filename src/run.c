@@ -15,9 +15,10 @@
 #include <uv.h>
 
 #include "base/log.h"
-#include "base/memory.h"
 #include "dist/node.h"
 #include "engine/engine.h"
+#include "engine/turns.h"
+#include "jail/jail.h"
 
 #ifndef POLLRDHUP
 #define POLLRDHUP 0 /* macOS tells of a closed socket by POLLHUP */
@@ -28,23 +29,20 @@ enum {
     HANDSHAKE_MS = 7000,
     TERMINATE_MS = 500, /* what `terminate` callbacks may take */
     TEARDOWN_MS = 900,  /* what they and the rest of the end may take */
-    QUIET_MS = 250,     /* without anything to do, after which memory is given back */
 };
 
 struct run {
     const struct run_config *config;
     uv_loop_t loop;
-    uv_prepare_t turn;
-    uv_idle_t busy; /* active while processes could still run: the loop does not wait then */
+    struct eng_turns turns;
     uv_poll_t input;
     uv_timer_t deadline; /* of the end */
-    uv_timer_t quiet;
-    bool was_quiet; /* it is the timer that woke the loop */
     uv_signal_t sigterm;
     uv_signal_t sigint;
     struct log *log;
     struct engine *engine;
     struct dist_node *node;
+    struct jail *jail;
     struct dist_peer *owner;
     atomic_int owner_fd; /* -1 without one; read by the watchdog's thread */
     bool started;
@@ -175,6 +173,7 @@ static void on_peer_up(void *user, struct dist_peer *peer) {
 static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
     struct run *run = user;
     eng_peer_down(run->engine, peer);
+    jail_node_down(run->jail, span_str(dist_peer_name(peer)));
     (void)why;
     if (peer == run->owner) {
         run->owner = NULL;
@@ -186,7 +185,7 @@ static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
 static void on_message(void *user, struct dist_peer *peer, const struct dist_control *control,
                        struct span payload) {
     struct run *run = user;
-    eng_message(run->engine, peer, control, payload);
+    eng_message(run->engine, span_str(dist_peer_name(peer)), control, payload);
 }
 
 static void on_connect_failed(void *user, const char *node, const char *why) {
@@ -200,29 +199,10 @@ static void on_connect_failed(void *user, const char *node, const char *why) {
 
 /* {==== Turns of the loop ================================================================= */
 
-static void on_busy(uv_idle_t *idle) {
-    (void)idle;
-}
-
-/* After a flood the allocator would keep what it took. */
-static void on_quiet(uv_timer_t *timer) {
-    struct run *run = timer->data;
-    run->was_quiet = true;
-    memory_release();
-}
-
-static void on_turn(uv_prepare_t *prepare) {
-    struct run *run = prepare->data;
-    if (eng_turn(run->engine)) {
-        uv_idle_start(&run->busy, on_busy);
-    } else {
-        uv_idle_stop(&run->busy);
-    }
-    if (!run->was_quiet) {
-        uv_timer_start(&run->quiet, on_quiet, QUIET_MS, 0);
-    }
-    run->was_quiet = false;
+static void on_turn_done(void *user) {
+    struct run *run = user;
     log_flush(run->log); /* before the replies, so that a caller finds its lines written */
+    jail_flush(run->jail);
     dist_node_flush(run->node);
 }
 
@@ -242,14 +222,11 @@ static int take_output(void) {
 }
 
 static bool watch(struct run *run, struct err *err) {
-    uv_prepare_init(&run->loop, &run->turn);
-    uv_idle_init(&run->loop, &run->busy);
     uv_timer_init(&run->loop, &run->deadline);
-    uv_timer_init(&run->loop, &run->quiet);
     uv_signal_init(&run->loop, &run->sigterm);
     uv_signal_init(&run->loop, &run->sigint);
-    run->turn.data = run->quiet.data = run->sigterm.data = run->sigint.data = run->input.data = run;
-    int status = uv_prepare_start(&run->turn, on_turn);
+    run->sigterm.data = run->sigint.data = run->input.data = run;
+    int status = eng_turns_start(&run->turns, &run->loop, run->engine, on_turn_done, run);
     status = status != 0 ? status : uv_signal_start(&run->sigterm, on_signal, SIGTERM);
     status = status != 0 ? status : uv_signal_start(&run->sigint, on_signal, SIGINT);
     return status == 0 || err_set(err, "cannot watch for events: %s", uv_strerror(status));
@@ -273,7 +250,8 @@ static bool read_scripts(const struct run_config *config, struct eng_config *scr
             return false;
         }
     }
-    return config->config_file == NULL || eng_config_read(scripts, config->config_file, err);
+    return (config->config_file == NULL || eng_config_read(scripts, config->config_file, err)) &&
+           eng_config_settle(scripts, err);
 }
 
 static void wipe(char *text) {
@@ -303,13 +281,20 @@ static bool make_node(struct run *run, const struct eng_config *scripts, struct 
     return ok;
 }
 
+static bool make_jail(struct run *run, const struct eng_config *scripts, struct err *err) {
+    struct jail_config config = {.workers = scripts->workers,
+                                 .max_frame = scripts->max_frame,
+                                 .unjailed = scripts->unjailed};
+    return jail_create(&run->jail, &run->loop, run->log, run->engine, run->node, &config, err);
+}
+
 static bool start(struct run *run, struct err *err) {
-    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, NULL, on_script_exit};
     struct eng_config scripts;
     eng_config_init(&scripts);
-    bool ok = watch(run, err) &&
-              eng_create(&run->engine, &run->loop, run->log, &events, run, err) &&
-              read_scripts(run->config, &scripts, err) && make_node(run, &scripts, err) &&
+    bool ok = eng_create(&run->engine, &run->loop, run->log, &events, run, err) &&
+              watch(run, err) && read_scripts(run->config, &scripts, err) &&
+              make_node(run, &scripts, err) && make_jail(run, &scripts, err) &&
               eng_add(run->engine, &scripts, err);
     eng_config_finish(&scripts);
     return ok;
@@ -352,13 +337,12 @@ static void finish(struct run *run) {
     if (run->node != NULL) {
         dist_node_flush(run->node);
     }
+    jail_destroy(run->jail);
     dist_node_destroy(run->node);
     eng_destroy(run->engine);
     log_destroy(run->log);
-    uv_close((uv_handle_t *)&run->turn, NULL);
-    uv_close((uv_handle_t *)&run->busy, NULL);
+    eng_turns_stop(&run->turns);
     uv_close((uv_handle_t *)&run->deadline, NULL);
-    uv_close((uv_handle_t *)&run->quiet, NULL);
     uv_close((uv_handle_t *)&run->sigterm, NULL);
     uv_close((uv_handle_t *)&run->sigint, NULL);
     if (run->input.type == UV_POLL) {
@@ -445,11 +429,12 @@ static bool check_path(struct run *run, const char *path) {
     eng_config_init(&scripts);
     bool ok = is_configuration(path) ? eng_config_read(&scripts, path, &err)
                                      : eng_config_add_path(&scripts, path, &err);
+    ok = ok && eng_config_settle(&scripts, &err);
     if (!ok) {
         (void)fprintf(stderr, "%s\n", err.text);
     }
     for (size_t i = 0; i < scripts.count; i++) {
-        ok = eng_check(run->engine, scripts.scripts[i].path) && ok;
+        ok = eng_check(run->engine, &scripts.scripts[i]) && ok;
     }
     if (stat(path, &file) == 0 && S_ISDIR(file.st_mode)) {
         ok = eng_check_modules(run->engine, path) && ok;
@@ -459,7 +444,7 @@ static bool check_path(struct run *run, const char *path) {
 }
 
 int run_check(const char *const *paths, int count) {
-    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, NULL, on_script_exit};
     struct run run = {.status = 0};
     struct err err;
     uv_loop_init(&run.loop);

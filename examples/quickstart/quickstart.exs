@@ -1,20 +1,7 @@
 # Run by examples/quickstart.sh; or, when everything is installed:
 # mix run examples/quickstart/quickstart.exs
-#
-# Each piece of code is printed, run, and followed by what it returned.
 
-defmodule Show do
-  def say(text), do: IO.puts("\n#{text}\n")
-
-  def run(code, binding) do
-    code |> String.split("\n") |> Enum.each(&IO.puts("    " <> &1))
-    {value, binding} = Code.eval_string(code, binding)
-    # What the program writes goes through Logger, which may still be printing.
-    Process.sleep(100)
-    IO.puts("    #=> #{inspect(value)}\n")
-    binding
-  end
-end
+Code.require_file("../show.exs", __DIR__)
 
 # A copy, since it is going to be edited.
 handlers = Path.join(System.tmp_dir!(), "lunode_quickstart_#{System.pid()}")

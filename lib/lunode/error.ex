@@ -4,7 +4,8 @@ defmodule Lunode.Error do
   find it.
 
   `Lunode.handlers/1` gives the last one of each handler. The details of the events `:crashed` and
-  `:reload_failed` become one by `new/2`. It is an exception, whose message is the whole text:
+  `:reload_failed` become one by `new/2`, the reason of an exit, or in `{:error, reason}`, by
+  `from_reason/2`. It is an exception, whose message is the whole text:
 
       iex> counter = hd(Lunode.handlers(MyApp.Lua))
       iex> IO.puts(Exception.message(counter.last_error))
@@ -19,6 +20,7 @@ defmodule Lunode.Error do
   """
 
   alias __MODULE__
+  alias Lunode.LimitError
 
   @typedoc """
     * `:handler` – the handler's name.
@@ -31,7 +33,7 @@ defmodule Lunode.Error do
     * `:at` – when.
   """
   @type t :: %Error{
-          handler: Lunode.handler(),
+          handler: Lunode.handler() | nil,
           message: String.t(),
           file: String.t() | nil,
           line: pos_integer | nil,
@@ -66,6 +68,52 @@ defmodule Lunode.Error do
     error = struct(Error, details)
     at = error.at && DateTime.from_unix!(error.at, :millisecond)
     %{error | handler: handler, at: at}
+  end
+
+  @refusals [:untrusted, :bad_option, :bad_name, :cannot_send]
+
+  @doc """
+  The exception for a reason: of the exit of a call, of `:DOWN`, or in `{:error, reason}`. It is a
+  `Lunode.LimitError` when a limit was hit, else a `Lunode.Error`.
+
+      try do
+        Lunode.call(MyApp.Lua, :tenant_7, :run)
+      catch
+        :exit, reason -> {:error, Lunode.Error.from_reason(:tenant_7, reason)}
+      end
+
+      with {:error, reason} <- Lunode.load(MyApp.Lua, :tenant_7, source) do
+        raise Lunode.Error.from_reason(:tenant_7, reason)
+      end
+  """
+  @spec from_reason(Lunode.handler() | nil, reason :: term) :: t | LimitError.t()
+  def from_reason(handler, {:error, reason}), do: from_reason(handler, reason)
+
+  # The exit of a call.
+  def from_reason(handler, {reason, {module, function, args}})
+      when is_atom(module) and is_atom(function) and is_list(args) do
+    from_reason(handler, reason)
+  end
+
+  def from_reason(handler, {:limit, kind, max, used}) do
+    LimitError.new(handler, %{kind: kind, max: max, used: used})
+  end
+
+  def from_reason(handler, {:lua_error, message, traceback}) when is_binary(traceback) do
+    message = if is_binary(message), do: message, else: inspect(message)
+    %Error{handler: handler, message: message, traceback: traceback}
+  end
+
+  def from_reason(handler, {kind, text}) when kind in @refusals and is_binary(text) do
+    %Error{handler: handler, message: text}
+  end
+
+  def from_reason(handler, {:worker_exit, text}) when is_binary(text) do
+    %Error{handler: handler, message: "the worker that ran it has ended: " <> text}
+  end
+
+  def from_reason(handler, reason) do
+    %Error{handler: handler, message: Exception.format_exit(reason)}
   end
 
   @doc """

@@ -198,6 +198,20 @@ static void add_line(struct log *log, enum log_level level, const char *source, 
     }
 }
 
+static void flush_soon(struct log *log) {
+    if (log->waiting.len > MAX_WAITING / 2) {
+        log_flush(log);
+    } else if (!uv_is_active((uv_handle_t *)&log->retry)) {
+        uv_timer_start(&log->retry, on_retry, 0, 0); /* when no turn's end flushes it */
+    }
+}
+
+void log_part(struct log *log, enum log_level level, const char *source, struct span line,
+              bool more) {
+    add_line(log, level, source, more ? "| " : ": ", line);
+    flush_soon(log);
+}
+
 void log_text(struct log *log, enum log_level level, const char *source, struct span text) {
     const uint8_t *end;
     while (text.len > 0 && (end = memchr(text.data, '\n', text.len)) != NULL) {
@@ -206,11 +220,7 @@ void log_text(struct log *log, enum log_level level, const char *source, struct 
         text = span_of(end + 1, text.len - len - 1);
     }
     add_line(log, level, source, ": ", text);
-    if (log->waiting.len > MAX_WAITING / 2) {
-        log_flush(log);
-    } else if (!uv_is_active((uv_handle_t *)&log->retry)) {
-        uv_timer_start(&log->retry, on_retry, 0, 0); /* when no turn's end flushes it */
-    }
+    flush_soon(log);
 }
 
 /* Formats into `text`, which has room for LINE bytes, and cuts what is longer. */

@@ -33,6 +33,11 @@ void log_line(struct log *log, enum log_level level, const char *source, const c
 /* The same for a text that may hold any bytes and be of any length. */
 void log_text(struct log *log, enum log_level level, const char *source, struct span text);
 
+/* Writes one line of an event as another process has written it; `more` tells that others follow.
+ */
+void log_part(struct log *log, enum log_level level, const char *source, struct span line,
+              bool more);
+
 /* Writes one line at once, before those that wait, and from any thread: for what must be told while
  * the thread of the event loop is held up. In the middle of another line, or when the reader takes
  * nothing, the line is dropped. */

@@ -42,6 +42,8 @@ static const struct layout layouts[] = {
     [34] = {DIST_ALIAS_SEND, {FROM, REF, TOKEN}},
     [DIST_UNLINK_ID] = {DIST_UNLINK_ID, {REF, FROM, TO}},
     [DIST_UNLINK_ID_ACK] = {DIST_UNLINK_ID_ACK, {REF, FROM, TO}},
+    [DIST_NODE_DOWN] = {DIST_NODE_DOWN, {NONE}},
+    [DIST_PING] = {DIST_PING, {NONE}},
 };
 
 enum { OPS = sizeof layouts / sizeof layouts[0] };
@@ -83,7 +85,7 @@ static bool read_part(struct span *in, struct dist_control *control, uint8_t par
     return true;
 }
 
-bool dist_control_read(struct span *in, struct dist_control *control) {
+static bool read_control(struct span *in, struct dist_control *control) {
     struct span rest = *in;
     uint32_t arity;
     int64_t op;
@@ -100,6 +102,27 @@ bool dist_control_read(struct span *in, struct dist_control *control) {
             return false;
         }
     }
+    *in = rest;
+    return true;
+}
+
+bool dist_control_read(struct span *in, struct dist_control *control) {
+    struct span rest = *in;
+    if (!read_control(&rest, control) || control->op >= DIST_NODE_DOWN) {
+        return false;
+    }
+    *in = rest;
+    return true;
+}
+
+bool dist_control_read_channel(struct span *in, struct dist_control *control) {
+    struct span rest = *in;
+    struct span node;
+    bool latin1;
+    if (!ext_take_atom(&rest, &node, &latin1) || !read_control(&rest, control)) {
+        return false;
+    }
+    control->node = node;
     *in = rest;
     return true;
 }
@@ -129,7 +152,8 @@ static bool write_part(struct buf *out, const struct dist_control *control, uint
 static bool write_parts(struct buf *out, const struct dist_control *control,
                         const struct layout *layout) {
     unsigned arity = arity_of(layout);
-    if (!ext_put_version(out) || !ext_put_tuple(out, arity) || !ext_put_int(out, control->op)) {
+    if (!ext_put_version(out) || (control->node.len > 0 && !ext_put_atom(out, control->node)) ||
+        !ext_put_tuple(out, arity) || !ext_put_int(out, control->op)) {
         return false;
     }
     for (unsigned i = 0; i + 1 < arity; i++) {

@@ -22,6 +22,9 @@ enum dist_op {
     DIST_ALIAS_SEND = 33,
     DIST_UNLINK_ID = 35,
     DIST_UNLINK_ID_ACK = 36,
+    /* On a channel alone: */
+    DIST_NODE_DOWN = 64, /* the connection to the node is lost */
+    DIST_PING = 65,      /* is answered by the same */
 };
 
 /* The parts of a control message, each a whole external term without version byte. Which are there
@@ -35,14 +38,18 @@ struct dist_control {
     struct span group;   /* group leader in SPAWN_REQUEST */
     struct span mfa;     /* {Module, Function, Arity} in SPAWN_REQUEST */
     struct span options; /* SPAWN_REQUEST; the flags in SPAWN_REPLY */
+    struct span node;    /* on a channel: the name of the node that it comes from, or goes to */
 };
 
 /* Cuts the control message off `in` (behind the frame's version byte). False when it is none that
  * is known, or no whole term. */
 bool dist_control_read(struct span *in, struct dist_control *control);
 
-/* Appends the version byte and the control message. False, with nothing appended, when there is no
- * memory or a part is missing. */
+/* The same for one that came through a channel. */
+bool dist_control_read_channel(struct span *in, struct dist_control *control);
+
+/* Appends the version byte and the control message; with a node, in the form for a channel. False,
+ * with nothing appended, when there is no memory or a part is missing. */
 bool dist_control_write(struct buf *out, const struct dist_control *control);
 
 #endif

@@ -49,6 +49,10 @@ struct dist_node {
     uv_timer_t pause;      /* of accepting */
     uv_timer_t ticker;
 
+    struct dist_peer *channel; /* then there is only this, and: */
+    char *name;
+    uint32_t creation;
+
     struct dist_quiet strangers; /* lines about failed handshakes, by how much they matter */
     struct dist_quiet wrong_cookies;
     struct dist_quiet troubles;
@@ -338,14 +342,17 @@ void dist_node_publish(struct dist_node *node) {
 }
 
 const char *dist_node_name(const struct dist_node *node) {
-    return ei_thisnodename(&node->handshakes.ec);
+    return node->channel != NULL ? node->name : ei_thisnodename(&node->handshakes.ec);
 }
 
 uint32_t dist_node_creation(const struct dist_node *node) {
-    return node->handshakes.ec.creation;
+    return node->channel != NULL ? node->creation : node->handshakes.ec.creation;
 }
 
 struct dist_peer *dist_node_peer(struct dist_node *node, struct span name) {
+    if (node->channel != NULL) {
+        return node->channel;
+    }
     const struct member *member = find(node, name);
     return member == NULL ? NULL : member->peer;
 }
@@ -358,6 +365,9 @@ void dist_node_peers(const struct dist_node *node,
 }
 
 void dist_node_flush(struct dist_node *node) {
+    if (node->channel != NULL) {
+        dist_peer_flush(node->channel);
+    }
     for (struct member *member = node->members; member != NULL; member = member->hh.next) {
         dist_peer_flush(member->peer);
     }
@@ -420,8 +430,74 @@ static void drop_members(struct dist_node *node) {
     }
 }
 
+/* }==== */
+
+/* {==== A channel ========================================================================= */
+
+static void on_channel_message(void *user, struct dist_peer *peer,
+                               const struct dist_control *control, struct span payload) {
+    const struct dist_node *node = user;
+    node->events.message(node->user, peer, control, payload);
+}
+
+static void on_channel_down(void *user, struct dist_peer *peer, const char *why) {
+    const struct dist_node *node = user;
+    node->events.peer_down(node->user, peer, why);
+}
+
+bool dist_node_create_channel(struct dist_node **out, uv_loop_t *loop, struct log *log,
+                              const struct dist_channel *channel, const struct dist_events *events,
+                              void *user, struct err *err) {
+    struct dist_node *node = calloc(1, sizeof *node);
+    char *name = strdup(channel->name);
+    if (node == NULL || name == NULL) {
+        err_set(err, "no memory for the node");
+        goto error;
+    }
+    node->events = *events;
+    node->user = user;
+    node->name = name;
+    node->creation = channel->creation;
+    struct dist_peer_config config = {
+        .loop = loop,
+        .log = log,
+        .is_channel = true,
+        .max_frame = channel->max_frame,
+        .events = {.message = on_channel_message, .down = on_channel_down},
+        .user = node,
+    };
+    if (!dist_peer_open(&node->channel, channel->fd, name, &config, err)) {
+        goto error;
+    }
+    *out = node;
+    return true;
+error:
+    free(name);
+    free(node);
+    return false;
+}
+
+bool dist_node_is_channel(const struct dist_node *node) {
+    return node->channel != NULL;
+}
+
+static void close_channel(struct dist_node *node) {
+    dist_peer_flush(node->channel);
+    dist_peer_close(node->channel);
+    free(node->name);
+    free(node);
+}
+
+/* }==== */
+
+/* {==== Creating and destroying =========================================================== */
+
 void dist_node_destroy(struct dist_node *node) {
     if (node == NULL) {
+        return;
+    }
+    if (node->channel != NULL) {
+        close_channel(node);
         return;
     }
     node->parts++; /* until this function is done */

@@ -47,6 +47,20 @@ bool dist_node_create(struct dist_node **node, uv_loop_t *loop, struct log *log,
                       const struct dist_config *config, const struct dist_events *events,
                       void *user, struct err *err);
 
+/* The node as another process of it sees it, to which `fd` leads: every other node is reached
+ * through that one peer, each frame with the name of a node. events.published is not called. Takes
+ * over the descriptor when it succeeds. */
+struct dist_channel {
+    int fd;
+    const char *name; /* alive@host */
+    uint32_t creation;
+    size_t max_frame; /* bytes */
+};
+bool dist_node_create_channel(struct dist_node **node, uv_loop_t *loop, struct log *log,
+                              const struct dist_channel *channel, const struct dist_events *events,
+                              void *user, struct err *err);
+bool dist_node_is_channel(const struct dist_node *node);
+
 /* Enters the node into epmd. While the name is still taken, by a node just stopped, it tries again
  * every 20 ms for 4 s. Ends in events.published; from then on connections are accepted once
  * dist_node_accept was called. */
@@ -69,7 +83,7 @@ void dist_node_destroy(struct dist_node *node);
 const char *dist_node_name(const struct dist_node *node);
 uint32_t dist_node_creation(const struct dist_node *node);
 
-/* The peer of that name, or NULL. */
+/* The peer of that name, or NULL; the channel if there is one. */
 struct dist_peer *dist_node_peer(struct dist_node *node, struct span name);
 
 /* Calls `visit` for each peer. */

@@ -40,6 +40,7 @@ struct dist_peer {
     size_t closed;
     bool open;
     bool polls_write;
+    bool held;
     uint64_t last_out;
 };
 
@@ -92,7 +93,9 @@ static void on_frame(struct dist_peer *peer, struct span frame) {
     struct span rest = frame;
     if (frame.len > 0 && frame.data[0] == EXT_VERSION) {
         rest = span_of(frame.data + 1, frame.len - 1);
-        if (dist_control_read(&rest, &control) && (rest.len == 0 || rest.data[0] == EXT_VERSION)) {
+        bool ok = peer->config.is_channel ? dist_control_read_channel(&rest, &control)
+                                          : dist_control_read(&rest, &control);
+        if (ok && (rest.len == 0 || rest.data[0] == EXT_VERSION)) {
             struct span payload = rest.len == 0 ? rest : span_of(rest.data + 1, rest.len - 1);
             peer->config.events.message(peer->config.user, peer, &control, payload);
             return;
@@ -194,7 +197,19 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void poll_for(struct dist_peer *peer, bool write) {
     peer->polls_write = write;
-    uv_poll_start(&peer->poll, UV_READABLE | (write ? UV_WRITABLE : 0), on_poll);
+    int events = (peer->held ? 0 : UV_READABLE) | (write ? UV_WRITABLE : 0);
+    if (events != 0) {
+        uv_poll_start(&peer->poll, events, on_poll);
+    } else {
+        uv_poll_stop(&peer->poll);
+    }
+}
+
+void dist_peer_hold(struct dist_peer *peer, bool hold) {
+    if (peer->held != hold && !peer->failed) {
+        peer->held = hold;
+        poll_for(peer, peer->polls_write);
+    }
 }
 
 /* Drops what was sent, where that is cheap. Nothing moves while a frame is open: its writer may

@@ -20,6 +20,7 @@ struct dist_peer_events {
 struct dist_peer_config {
     uv_loop_t *loop;
     struct log *log;
+    bool is_channel;  /* to another process of this node: each frame names a node */
     size_t max_frame; /* bytes */
     unsigned tick_ms; /* silent this long: down; nothing sent for a quarter of it: a tick */
     struct dist_peer_events events;
@@ -32,6 +33,9 @@ bool dist_peer_open(struct dist_peer **peer, int fd, const char *name,
 
 /* Closes the socket; events.down is not called. Memory goes when the loop has closed its handle. */
 void dist_peer_close(struct dist_peer *peer);
+
+/* Stops to read from it, or goes on: what it sends waits on its side. */
+void dist_peer_hold(struct dist_peer *peer, bool hold);
 
 /* Writes the closed frames that wait, as far as the socket takes them; the rest follows by itself.
  */

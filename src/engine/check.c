@@ -88,25 +88,33 @@ static bool run(struct eng_handler *handler) {
 }
 
 /* Only a script is run; a module is not. */
-static bool check_file(struct engine *engine, const char *path, bool is_module) {
-    struct eng_script script = {.name = (char *)"check", .path = (char *)path};
+static bool check_file(struct engine *engine, const struct eng_script *script, bool is_module) {
     struct err err;
-    struct eng_handler *handler = eng_handler_create(engine, &script, &err);
+    struct eng_handler *handler = eng_handler_create(engine, script, &err);
     if (handler == NULL) {
         (void)fprintf(stderr, "%s\n", err.text);
         return false;
     }
     bool ok = compile(handler) && (is_module || run(handler));
-    warn_of_texts(path);
+    warn_of_texts(script->path);
+    if (handler->tried != NULL && !script->policy.trusted) {
+        eng_check_untrusted(handler);
+    }
     eng_handler_destroy(handler);
     return ok;
 }
 
-bool eng_check(struct engine *engine, const char *path) {
-    return check_file(engine, path, false);
+bool eng_check(struct engine *engine, const struct eng_script *script) {
+    return check_file(engine, script, false);
 }
 
 /* {==== Modules =========================================================================== */
+
+static bool check_module(struct engine *engine, char *path) {
+    struct eng_script module = {.name = (char *)"module", .path = path};
+    eng_policy_init(&module.policy, true);
+    return check_file(engine, &module, true);
+}
 
 /* `top`: the scripts there are no modules. */
 static bool check_folder(struct engine *engine, const char *folder, bool top) {
@@ -128,7 +136,7 @@ static bool check_folder(struct engine *engine, const char *folder, bool top) {
         if (entry.type == UV_DIRENT_DIR) {
             ok = check_folder(engine, path, false) && ok;
         } else if (is_module) {
-            ok = check_file(engine, path, true) && ok;
+            ok = check_module(engine, path) && ok;
         }
     }
     uv_fs_req_cleanup(&request);

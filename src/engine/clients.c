@@ -97,16 +97,24 @@ static bool put_event(struct buf *out, const struct engine *engine, const char *
            ext_put_atom(out, span_str(handler)) && buf_append(out, details.data, details.len);
 }
 
-void eng_event(struct eng_handler *handler, const char *event, struct span details) {
-    struct engine *engine = handler->engine;
+void eng_pass_event(struct engine *engine, struct span message) {
     struct eng_client *client;
     struct eng_client *next;
     LL_FOREACH_SAFE(engine->clients, client, next) {
         struct buf *out = client->subscribed ? eng_client_begin(engine, client->pid) : NULL;
         if (out != NULL) {
-            eng_client_end(engine, put_event(out, engine, event, handler->name, details));
+            eng_client_end(engine, buf_append(out, message.data, message.len));
         }
     }
+}
+
+void eng_event(struct eng_handler *handler, const char *event, struct span details) {
+    struct engine *engine = handler->engine;
+    struct buf message = {0};
+    if (engine->clients != NULL && put_event(&message, engine, event, handler->name, details)) {
+        eng_pass_event(engine, buf_span(&message));
+    }
+    buf_finish(&message);
 }
 
 /* Without memory nobody is told. */

@@ -12,6 +12,7 @@ enum { MAX_ARGS = 4 };
 struct request {
     struct engine *engine;
     const struct eng_caller *caller;
+    struct span body;           /* the whole of it */
     struct span name;           /* what is asked for */
     uint32_t count;             /* of arguments */
     struct span args[MAX_ARGS]; /* each a whole term */
@@ -84,6 +85,25 @@ static void reply_text_error(const struct request *request, const char *kind, co
 
 /* }==== */
 
+/* {==== Handlers that run outside ========================================================= */
+
+static bool is_outside(const struct request *request, struct span name) {
+    const struct eng_outside *outside = &request->engine->outside;
+    return outside->has != NULL && outside->has(outside->user, name);
+}
+
+/* Whether the handler is outside; then it is asked there. */
+static bool ask_outside(const struct request *request, enum eng_request what, struct span name) {
+    const struct eng_outside *outside = &request->engine->outside;
+    if (!is_outside(request, name)) {
+        return false;
+    }
+    outside->request(outside->user, what, name, request->body, request->caller);
+    return true;
+}
+
+/* }==== */
+
 /* {==== Looking =========================================================================== */
 
 static bool serve_version(const struct request *request) {
@@ -100,7 +120,11 @@ static bool serve_report(const struct request *request) {
     bool ok = span_equal(request->name, span_str("stats"))
                   ? eng_report_stats(request->engine, &term)
                   : eng_report_handlers(request->engine, &term);
-    if (ok) {
+    const struct eng_outside *outside = &request->engine->outside;
+    if (ok && outside->report != NULL) {
+        outside->report(outside->user, span_equal(request->name, span_str("stats")),
+                        buf_span(&term), request->caller);
+    } else if (ok) {
         reply(request, buf_span(&term));
     }
     buf_finish(&term);
@@ -154,6 +178,9 @@ static bool serve_eval(const struct request *request) {
         (request->count == 3 && !take_prompt(request->args[2], &prompt))) {
         return false;
     }
+    if (ask_outside(request, ENG_EVALUATE, name)) {
+        return true;
+    }
     struct eng_handler *handler = find_vm(request->engine, name);
     struct eng_client *client = NULL;
     if (prompt.len > 0) {
@@ -176,6 +203,10 @@ static bool serve_interrupt(const struct request *request) {
     if (!ext_is_pid(request->args[0])) {
         return false;
     }
+    const struct eng_outside *outside = &request->engine->outside;
+    if (outside->interrupt != NULL) {
+        outside->interrupt(outside->user, request->args[0]);
+    }
     eng_evals_end(request->engine, request->args[0], "interrupted");
     reply_atom(request, "ok");
     return true;
@@ -189,6 +220,9 @@ static bool serve_complete(const struct request *request) {
     if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text) ||
         !ext_is_pid(request->args[2])) {
         return false;
+    }
+    if (ask_outside(request, ENG_COMPLETE, name)) {
+        return true;
     }
     struct eng_handler *handler = find_vm(request->engine, name);
     struct eng_client *client = eng_client_find(request->engine, request->args[2]);
@@ -214,10 +248,14 @@ static bool serve_reload(const struct request *request) {
     if (!take_name(request->args[0], &name)) {
         return false;
     }
+    bool reload = span_equal(request->name, span_str("reload"));
+    if (ask_outside(request, reload ? ENG_RELOAD : ENG_UNLOAD, name)) {
+        return true;
+    }
     struct eng_handler *handler = eng_handler_find(request->engine, name);
     if (handler == NULL) {
         reply_noproc(request);
-    } else if (span_equal(request->name, span_str("reload"))) {
+    } else if (reload) {
         eng_reload(handler, request->caller);
     } else {
         eng_unload(handler, request->caller);
@@ -225,195 +263,80 @@ static bool serve_reload(const struct request *request) {
     return true;
 }
 
-/* What a load may say. */
-struct options {
-    struct eng_policy *policy;
-    struct eng_text *text;
-};
-
-static bool set_limit(struct eng_policy *policy, struct span key, size_t number) {
-    if (policy->trusted && !ext_is_atom(key, "mailbox")) {
-        return false;
-    }
-    if (ext_is_atom(key, "mailbox")) {
-        policy->mailbox = number;
-    } else if (ext_is_atom(key, "message")) {
-        policy->message = number;
-    } else if (ext_is_atom(key, "memory")) {
-        policy->memory = number;
-    } else if (ext_is_atom(key, "time")) {
-        policy->time_ms = (unsigned)number;
-    } else if (ext_is_atom(key, "deadline")) {
-        policy->deadline_ms = (unsigned)number;
-    } else if (ext_is_atom(key, "atoms")) {
-        policy->atoms = (unsigned)number;
-    } else {
-        return false;
-    }
-    return true;
-}
-
-/* The pairs of `limits`. */
-static bool read_limits(struct span map, struct options *options, struct err *err) {
-    uint32_t pairs;
-    struct span key;
-    int64_t number;
-    if (!ext_take_map(&map, &pairs)) {
-        return err_set(err, "limits: a map expected");
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        if (!ext_take(&map, &key) || !ext_take_int(&map, &number) || number < 0 ||
-            number > INT32_MAX || (number == 0 && ext_is_atom(key, "mailbox"))) {
-            return err_set(err, "limits.mailbox: a number of messages above 0 expected");
-        }
-        if (!set_limit(options->policy, key, (size_t)number)) {
-            return err_set(err, "limits: only mailbox is known");
-        }
-        options->text->policy = options->policy;
-    }
-    return true;
-}
-
-/* The pairs of `allow`: lists of patterns. */
-static bool read_allow(struct span map, struct options *options, struct err *err) {
-    uint32_t pairs;
-    uint32_t count;
-    struct span key;
-    struct span list;
-    struct span pattern;
-    bool ok = ext_take_map(&map, &pairs);
-    for (uint32_t i = 0; ok && i < pairs; i++) {
-        ok = ext_take(&map, &key) && ext_take(&map, &list) && ext_take_list(&list, &count);
-        bool send = ok && ext_is_atom(key, "send");
-        ok = ok && (send || ext_is_atom(key, "rpc"));
-        for (uint32_t j = 0; ok && j < count; j++) {
-            if (!ext_take_binary(&list, &pattern)) {
-                return err_set(err, "allow: a list of binaries expected");
-            }
-            if (!(send ? eng_policy_allow_send(options->policy, pattern, err)
-                       : eng_policy_allow_rpc(options->policy, pattern, err))) {
-                return false;
-            }
-        }
-    }
-    return ok || err_set(err, "allow: lists send and rpc of binaries expected");
-}
-
-static bool read_option(struct span key, struct span value, struct options *options,
-                        struct err *err) {
-    if (ext_is_atom(key, "start")) {
-        options->text->start = value;
-        return true;
-    }
-    if (ext_is_atom(key, "limits")) {
-        return read_limits(value, options, err);
-    }
-    if (ext_is_atom(key, "allow")) {
-        return read_allow(value, options, err);
-    }
-    if (ext_is_atom(key, "trust")) {
-        return ext_is_atom(value, "full") || err_set(err, "trust: only full is known");
-    }
-    return err_set(err, "unknown option; known: trust, limits, allow, start");
-}
-
-/* Whether the options say trust: full. Another value is refused later. */
-static bool says_trust(struct span map) {
-    uint32_t pairs;
-    struct span key;
-    struct span value;
-    if (!ext_take_map(&map, &pairs)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < pairs && ext_take(&map, &key) && ext_take(&map, &value); i++) {
-        if (ext_is_atom(key, "trust")) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool read_options(struct span map, struct options *options, struct err *err) {
-    uint32_t pairs;
-    struct span key;
-    struct span value;
-    bool trusted = says_trust(map);
-    eng_policy_init(options->policy, trusted);
-    if (!trusted) {
-        options->text->policy = options->policy;
-    }
-    if (!ext_take_map(&map, &pairs)) {
-        return err_set(err, "the options: a map expected");
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        if (!ext_take(&map, &key) || !ext_take(&map, &value)) {
-            return err_set(err, "the options: no whole term");
-        }
-        if (!read_option(key, value, options, err)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The handler of that name, made if there is none. NULL, with the caller told, when it can't be. */
-static struct eng_handler *find_or_add(const struct request *request, struct span name,
-                                       const struct eng_policy *policy, struct err *err) {
-    char text[256];
-    struct eng_handler *handler = eng_handler_find(request->engine, name);
-    if (handler != NULL && handler->policy.trusted != policy->trusted) {
-        err_set(err, "a script that is %strusted has this name: unload it first",
-                policy->trusted ? "not " : "");
-        return NULL;
-    }
-    if (handler != NULL) {
-        return handler;
-    }
-    if (name.len >= sizeof text || memchr(name.data, '\0', name.len) != NULL) {
-        err_set(err, "a handler's name has at most %zu characters, none of them NUL",
-                sizeof text - 1);
-        return NULL;
+/* Whether a handler may get the name; `text` is it, as a C string. */
+static bool check_name(struct span name, char text[256], struct err *err) {
+    if (name.len >= 256 || memchr(name.data, '\0', name.len) != NULL) {
+        return err_set(err, "a handler's name has at most 255 characters, none of them NUL");
     }
     memcpy(text, name.data, name.len);
     text[name.len] = '\0';
-    if (!eng_config_check_name(text, err)) {
-        return NULL;
-    }
     if (strcmp(text, "any") == 0) {
-        err_set(err, "any is the default handler, which no load changes");
-        return NULL;
+        return err_set(err, "any is the default handler, which no load changes");
     }
-    struct eng_script script = {.name = text, .policy = *policy};
-    return eng_handler_add(request->engine, &script, err);
+    return eng_config_check_name(text, err);
 }
 
-static void load(const struct request *request, struct span name, const struct eng_text *text,
-                 const struct eng_policy *policy) {
+/* One that is trusted does not take the place of one that is not, nor the other way round. */
+static bool check_trust(const struct request *request, struct span name,
+                        const struct eng_policy *policy, struct err *err) {
+    const struct eng_handler *handler = eng_handler_find(request->engine, name);
+    bool has_other = (handler != NULL && handler->policy.trusted != policy->trusted) ||
+                     (policy->trusted && is_outside(request, name));
+    return !has_other || err_set(err, "a handler that is %strusted has this name: unload it first",
+                                 policy->trusted ? "not " : "");
+}
+
+/* The handler of that name, made if there is none. NULL when it can't be. */
+static struct eng_handler *find_or_add(struct engine *engine, const char *name,
+                                       const struct eng_policy *policy, struct err *err) {
+    struct eng_script script = {.name = (char *)name, .policy = *policy};
+    struct eng_handler *handler = eng_handler_find(engine, span_str(name));
+    return handler != NULL ? handler : eng_handler_add(engine, &script, err);
+}
+
+static void load(const struct request *request, struct span name, const struct eng_text *text) {
+    char known[256];
     struct err err;
-    struct eng_handler *handler = find_or_add(request, name, policy, &err);
+    const struct eng_outside *outside = &request->engine->outside;
+    bool ok = (eng_handler_find(request->engine, name) != NULL || check_name(name, known, &err)) &&
+              check_trust(request, name, text->policy, &err);
+    if (ok && !text->policy->trusted && outside->load != NULL) {
+        outside->load(outside->user, name, text->source, text->policy, text->start,
+                      request->caller);
+        return;
+    }
+    memcpy(known, name.data, name.len < sizeof known ? name.len : 0);
+    known[name.len < sizeof known ? name.len : 0] = '\0';
+    struct eng_handler *handler =
+        ok ? find_or_add(request->engine, known, text->policy, &err) : NULL;
     if (handler == NULL) {
         reply_text_error(request, "bad_name", err.text);
-    } else {
-        eng_load(handler, text, request->caller);
+        return;
     }
+    if (request->engine->slot != 0 && handler->version == NULL && handler->proc == NULL) {
+        eng_handler_start(handler); /* what comes for it meanwhile is kept */
+    }
+    eng_load(handler, text, request->caller);
 }
 
 /* {load, Name, Source, Options} */
 static bool serve_load(const struct request *request) {
     struct span name;
-    struct eng_text text = {0};
-    struct eng_policy policy;
-    struct options options = {.policy = &policy, .text = &text};
+    struct eng_load_options options;
+    struct eng_text text = {.policy = &options.policy};
     struct err err;
     if (!take_name(request->args[0], &name) || !take_binary(request->args[1], &text.source)) {
         return false;
     }
-    if (!read_options(request->args[2], &options, &err)) {
+    bool ok =
+        eng_load_options_read(&options, &request->engine->rules, name, request->args[2], &err);
+    text.start = options.start;
+    if (!ok) {
         reply_text_error(request, "bad_option", err.text);
     } else {
-        load(request, name, &text, &policy);
+        load(request, name, &text);
     }
-    eng_policy_finish(&policy);
+    eng_load_options_finish(&options);
     return true;
 }
 
@@ -455,7 +378,7 @@ static void serve_info(struct engine *engine, struct span body) {
 }
 
 void eng_control_serve(struct eng_proc *proc, struct eng_mail *mail) {
-    struct request request = {.engine = proc->engine, .caller = &mail->caller};
+    struct request request = {.engine = proc->engine, .caller = &mail->caller, .body = mail->body};
     struct buf reason = {0};
     if (mail->caller.kind == ENG_INFO) {
         serve_info(proc->engine, mail->body);

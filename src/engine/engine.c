@@ -12,6 +12,10 @@
  * copy of the handler's name, and the log stays as long as the engine. */
 static void on_stuck(void *user, const char *who, const char *where, unsigned ms) {
     const struct engine *engine = user;
+    if (engine->events.stuck != NULL) {
+        engine->events.stuck(engine->user, who, where, ms);
+        return;
+    }
     log_urgent(engine->log, LOG_LEVEL_WARNING, who,
                "has been in one call for %u s without a place to interrupt it: %s (other handlers "
                "and peers wait)",
@@ -64,6 +68,7 @@ void eng_destroy(struct engine *engine) {
     eng_reach_clear(engine);
     eng_slice_finish(&engine->slice);
     term_atoms_destroy(engine->atoms);
+    eng_rules_finish(&engine->rules);
     free(engine->only);
     buf_finish(&engine->owner);
     buf_finish(&engine->out_local);
@@ -82,6 +87,44 @@ bool eng_set_owner(struct engine *engine, const char *name) {
 
 struct span eng_node_name(const struct engine *engine) {
     return span_str(engine->node == NULL ? "nonode@nohost" : dist_node_name(engine->node));
+}
+
+struct term_atoms *eng_atoms(const struct engine *engine) {
+    return engine->atoms;
+}
+
+/* }==== */
+
+/* {==== Several processes ================================================================= */
+
+enum { SLOT_SHIFT = 48 };
+
+void eng_set_outside(struct engine *engine, const struct eng_outside *outside) {
+    engine->outside = *outside;
+}
+
+void eng_set_slot(struct engine *engine, uint16_t slot) {
+    engine->slot = slot;
+    engine->last_id = engine->last_ref = (uint64_t)slot << SLOT_SHIFT;
+}
+
+int eng_slot_of(const struct engine *engine, struct span pid) {
+    if (!ext_is_pid(pid) || pid.len < 12 || !eng_is_local(engine, ext_node_of(pid))) {
+        return -1;
+    }
+    return (int)(ext_u32(pid.data + pid.len - 8) >> (SLOT_SHIFT - 32));
+}
+
+struct span eng_control_pid(const struct engine *engine) {
+    return buf_span(&engine->control->pid);
+}
+
+struct span eng_printer_pid(const struct engine *engine) {
+    return buf_span(&engine->printer->pid);
+}
+
+void eng_answer(struct engine *engine, const struct eng_caller *caller, struct span value) {
+    eng_reply_term(engine, engine->control, caller, value);
 }
 
 /* }==== */
@@ -122,7 +165,9 @@ static bool add_script(struct engine *engine, const struct eng_script *script, s
     return eng_load_begin(handler, NULL, err);
 }
 
-bool eng_add(struct engine *engine, const struct eng_config *config, struct err *err) {
+bool eng_add(struct engine *engine, struct eng_config *config, struct err *err) {
+    engine->rules = config->rules;
+    config->rules = (struct eng_rules){0};
     if (!eng_services_start(engine)) {
         return err_set(err, "no memory for a process");
     }
@@ -191,21 +236,21 @@ bool eng_turn(struct engine *engine) {
     return engine->ready != NULL || engine->interrupted != NULL;
 }
 
-void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
+void eng_message(struct engine *engine, struct span node, const struct dist_control *control,
                  struct span payload) {
-    eng_route(engine, peer, control, payload);
+    eng_route(engine, node, control, payload);
 }
 
 void eng_peer_down(struct engine *engine, struct dist_peer *peer) {
-    struct span node = span_str(dist_peer_name(peer));
     if (engine->out_peer == peer) {
         engine->out_peer = NULL;
     }
-    if (engine->origin_peer == peer) {
-        engine->origin_peer = NULL;
-    }
     eng_send_look(engine, peer);
-    eng_monitors_of_peer(engine, peer);
+    eng_node_down(engine, span_str(dist_peer_name(peer)));
+}
+
+void eng_node_down(struct engine *engine, struct span node) {
+    eng_monitors_of_node(engine, node);
     eng_watches_of_node(engine, node);
     eng_links_of_node(engine, node);
 }

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "dist/node.h"
+#include "engine/caller.h"
 #include "engine/config.h"
 #include "term/term.h"
 
@@ -22,8 +23,39 @@ struct eng_events {
     /* A script is in a place where it can't be interrupted (one long call into C), so that the loop
      * stands still: told again and again meanwhile, on another thread. */
     void (*held)(void *user);
+    /* A slice of the handler `who` could not be ended for `ms`, as is told once on another thread;
+     * `where` is the "file:line" it is at, or "?". NULL: the log is told. */
+    void (*stuck)(void *user, const char *who, const char *where, unsigned ms);
     /* A script called os.exit: the node must end with this status. */
     void (*exited)(void *user, int status);
+};
+
+/* What is asked of a handler that runs in another process of this node. */
+enum eng_request { ENG_RELOAD, ENG_UNLOAD, ENG_EVALUATE, ENG_COMPLETE };
+
+/* The part of the node that has such processes. The spans are good until a function returns. */
+struct eng_outside {
+    void *user;
+    /* A message or signal from the node of that name (empty: from a process of this one). True when
+     * it is for a process outside, and taken. */
+    bool (*route)(void *user, struct span node, const struct dist_control *control,
+                  struct span payload);
+    /* Whether a handler of that name is outside. */
+    bool (*has)(void *user, struct span name);
+    /* Loads a script: the caller gets {ok, Version} or {error, Reason}. `start` is the argument of
+     * `init`, or empty. */
+    void (*load)(void *user, struct span name, struct span source, const struct eng_policy *policy,
+                 struct span start, const struct eng_caller *caller);
+    /* The caller gets the answer to `body`, the whole request, which is about the handler `name`.
+     */
+    void (*request)(void *user, enum eng_request what, struct span name, struct span body,
+                    const struct eng_caller *caller);
+    /* Ends what a prompt runs there. */
+    void (*interrupt)(void *user, struct span prompt);
+    /* The answer to :handlers (or :stats), of which `own` is this process's part. */
+    void (*report)(void *user, bool stats, struct span own, const struct eng_caller *caller);
+    /* Who had called the process `lunode` waits no more: the reference of his monitor. */
+    void (*given_up)(void *user, struct span ref);
 };
 
 bool eng_create(struct engine **engine, uv_loop_t *loop, struct log *log,
@@ -38,10 +70,35 @@ void eng_set_node(struct engine *engine, struct dist_node *node);
 /* The node that this one belongs to: `&Mod.fun/n` runs there when nothing tells another. */
 bool eng_set_owner(struct engine *engine, const char *name);
 
+/* Untrusted handlers run outside from now on. */
+void eng_set_outside(struct engine *engine, const struct eng_outside *outside);
+
+/* The engine is one outside: the pids and references it makes have this number, from 1 on, in
+ * their topmost 16 bits; those of the node itself have 0. */
+void eng_set_slot(struct engine *engine, uint16_t slot);
+
+/* The number of the process of this node that the pid belongs to; -1 when it is no pid of this
+ * node. */
+int eng_slot_of(const struct engine *engine, struct span pid);
+
+/* The pids of the processes `lunode` and of the one that prints. */
+struct span eng_control_pid(const struct engine *engine);
+struct span eng_printer_pid(const struct engine *engine);
+
+struct span eng_node_name(const struct engine *engine);
+struct term_atoms *eng_atoms(const struct engine *engine);
+
+/* The process `lunode` answers a call. */
+void eng_answer(struct engine *engine, const struct eng_caller *caller, struct span value);
+
+/* Passes an event, a whole message, on to those who have subscribed. */
+void eng_pass_event(struct engine *engine, struct span message);
+
 /* Makes a handler of each script and compiles it; nothing runs yet, but messages are kept for it.
  * False when a script that the user named by itself does not compile; one found in a folder is
- * logged and marked as failed instead. */
-bool eng_add(struct engine *engine, const struct eng_config *config, struct err *err);
+ * logged and marked as failed instead. The rules of the configuration, which must be settled, are
+ * the engine's from now on. */
+bool eng_add(struct engine *engine, struct eng_config *config, struct err *err);
 
 /* Lets the scripts run: first their top level, then `init`, then the messages kept so far. */
 void eng_start(struct engine *engine);
@@ -60,12 +117,15 @@ void eng_peer_up(struct engine *engine, struct dist_peer *peer);
 /* False when it was no script that wanted the connection. */
 bool eng_connect_failed(struct engine *engine, const char *name);
 void eng_peer_down(struct engine *engine, struct dist_peer *peer);
-void eng_message(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
+/* The same for a node whose connection another process of this node had. */
+void eng_node_down(struct engine *engine, struct span node);
+/* `node` is the name of the node that it comes from; empty: this one. */
+void eng_message(struct engine *engine, struct span node, const struct dist_control *control,
                  struct span payload);
 
-/* Loads the script `path` apart from any node: compiles it, runs its top level, checks what it
+/* Loads a script apart from any node: compiles it, runs its top level, checks what it
  * returns. Writes what is wrong to standard error, as "file:line: message"; whether nothing is. */
-bool eng_check(struct engine *engine, const char *path);
+bool eng_check(struct engine *engine, const struct eng_script *script);
 
 /* Compiles the modules in the subfolders of `folder`, in the same way. */
 bool eng_check_modules(struct engine *engine, const char *folder);

@@ -397,7 +397,8 @@ static void add_handler(struct eng_files *files, const char *path) {
         return;
     }
     eng_config_init(&found);
-    if (!eng_config_add_path(&found, path, &err)) {
+    if (!eng_config_add_path(&found, path, &err) ||
+        !eng_rules_of_file(&engine->rules, found.scripts[0].name, &found.scripts[0].policy, &err)) {
         log_line(engine->log, LOG_LEVEL_ERROR, "lunode", "%s", err.text);
     } else if (eng_handler_find(engine, span_str(found.scripts[0].name)) != NULL) {
         log_line(engine->log, LOG_LEVEL_ERROR, "lunode", "%s: there is a handler of that name",

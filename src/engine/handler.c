@@ -162,6 +162,15 @@ void eng_handler_leave(struct eng_handler *handler) {
 
 /* }==== */
 
+void eng_handler_runs(struct eng_handler *handler) {
+    struct eng_slice *slice = &handler->engine->slice;
+    const struct eng_policy *policy = &handler->policy;
+    slice->who = handler->name;
+    atomic_store_explicit(&slice->stuck_ms,
+                          policy->trusted ? ENG_SLICE_STUCK_MS : policy->deadline_ms,
+                          memory_order_relaxed);
+}
+
 /* {==== Names ============================================================================= */
 
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {

@@ -47,8 +47,8 @@ static bool take_call(struct span body, enum eng_mail_kind kind, struct eng_call
     return true;
 }
 
-/* Calls and casts are tuples whose first element says so; the rest is not looked at yet. Gives the
- * caller and leaves the request in `body`; without a match both stay as they are. */
+/* Calls and casts are tuples whose first element says so; the rest is not looked at yet. Without a
+ * match both stay as they are. */
 static void sort(struct span *body, struct eng_caller *caller) {
     struct span rest = *body;
     uint32_t arity;
@@ -66,10 +66,9 @@ static void sort(struct span *body, struct eng_caller *caller) {
     }
 }
 
-enum eng_mail_kind eng_mail_kind(struct span payload) {
-    struct eng_caller caller = {.kind = ENG_INFO};
-    sort(&payload, &caller);
-    return caller.kind;
+void eng_caller_read(struct span *body, struct eng_caller *caller) {
+    *caller = (struct eng_caller){.kind = ENG_INFO};
+    sort(body, caller);
 }
 
 struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any) {

@@ -13,14 +13,12 @@ static void send_down(struct engine *engine, struct span target, struct span wat
     eng_send_control(engine, &control, (struct span){0});
 }
 
-static struct eng_monitor *copy(struct dist_peer *peer, struct span watcher, struct span target,
-                                struct span ref) {
+static struct eng_monitor *copy(struct span watcher, struct span target, struct span ref) {
     struct eng_monitor *monitor = calloc(1, sizeof *monitor + watcher.len + target.len + ref.len);
     if (monitor == NULL) {
         return NULL;
     }
     uint8_t *p = monitor->bytes;
-    monitor->peer = peer;
     monitor->watcher = span_keep(&p, watcher);
     monitor->target = span_keep(&p, target);
     monitor->ref = span_keep(&p, ref);
@@ -37,6 +35,9 @@ static struct eng_monitor *find(struct engine *engine, struct span ref) {
 static void forget(struct engine *engine, struct eng_monitor *monitor) {
     if (monitor->proc == engine->control) {
         eng_evals_given_up(engine, monitor->ref);
+        if (engine->outside.given_up != NULL) {
+            engine->outside.given_up(engine->outside.user, monitor->ref);
+        }
     }
     HASH_DELETE(hh, engine->monitors, monitor);
     DL_DELETE(monitor->proc->monitors, monitor);
@@ -62,12 +63,11 @@ static void insert(struct eng_proc *proc, struct eng_monitor *monitor) {
     DL_APPEND(proc->monitors, monitor);
 }
 
-void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
-                     const struct dist_control *control) {
+void eng_monitor_add(struct engine *engine, const struct dist_control *control) {
     struct span failure;
     struct eng_proc *proc = target_of(engine, control->to, &failure);
     struct eng_monitor *monitor =
-        proc == NULL ? NULL : copy(peer, control->from, control->to, control->ref);
+        proc == NULL ? NULL : copy(control->from, control->to, control->ref);
     if (monitor == NULL) {
         struct buf reason = {0};
         eng_reason_atom(&reason, proc == NULL ? "noproc" : "system_limit");
@@ -79,9 +79,8 @@ void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
     insert(proc, monitor);
 }
 
-bool eng_monitor_start(struct eng_proc *proc, struct dist_peer *peer, struct span watcher,
-                       struct span ref) {
-    struct eng_monitor *monitor = copy(peer, watcher, buf_span(&proc->pid), ref);
+bool eng_monitor_start(struct eng_proc *proc, struct span watcher, struct span ref) {
+    struct eng_monitor *monitor = copy(watcher, buf_span(&proc->pid), ref);
     if (monitor != NULL) {
         insert(proc, monitor);
     }
@@ -95,11 +94,11 @@ void eng_monitor_remove(struct engine *engine, struct span ref) {
     }
 }
 
-void eng_monitors_of_peer(struct engine *engine, const struct dist_peer *peer) {
+void eng_monitors_of_node(struct engine *engine, struct span node) {
     struct eng_monitor *monitor;
     struct eng_monitor *next;
     HASH_ITER(hh, engine->monitors, monitor, next) {
-        if (monitor->peer == peer) {
+        if (span_equal(ext_node_of(monitor->watcher), node)) {
             forget(engine, monitor);
         }
     }

@@ -8,6 +8,7 @@
 #include <uthash.h>
 
 #include "base/ext.h"
+#include "engine/caller.h"
 #include "engine/engine.h"
 #include "engine/slice.h"
 
@@ -16,21 +17,6 @@ struct eng_proc;
 struct eng_version;
 
 /* {==== mail.c: a message that waits for its process ====================================== */
-
-enum eng_mail_kind {
-    ENG_CALL,   /* {'$gen_call', {Pid, Tag}, Request} */
-    ENG_SYSTEM, /* {system, {Pid, Tag}, Request}: OTP's sys, answered like a call */
-    ENG_CAST,   /* {'$gen_cast', Request} */
-    ENG_ANY,    /* a plain message to the name `any`: answered by {node, value} */
-    ENG_INFO,   /* any other message */
-};
-
-/* Who is answered, and how. The spans are external terms. */
-struct eng_caller {
-    enum eng_mail_kind kind;
-    struct span pid; /* empty when nobody can be answered */
-    struct span tag; /* of a call */
-};
 
 struct eng_from;
 
@@ -48,13 +34,6 @@ struct eng_mail {
 
 /* Copies and sorts a message. NULL: no memory. */
 struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any);
-
-/* What kind of message the payload is, without a copy. */
-enum eng_mail_kind eng_mail_kind(struct span payload);
-
-/* The reference inside a call's tag; `alias` tells that the tag holds it as an alias. False when
- * there is none. */
-bool eng_tag_ref(struct span tag, struct span *ref, bool *alias);
 
 /* }==== */
 
@@ -161,7 +140,7 @@ bool eng_put_values(lua_State *L, int n, const char *root, struct buf *out, stru
 void eng_reply_values(lua_State *L, struct eng_proc *proc, const struct eng_caller *caller, int n,
                       const char *root);
 
-/* Answers with a term that is encoded already. */
+/* Answers with a term that is encoded already: see also eng_answer. */
 void eng_reply_term(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
                     struct span value);
 void eng_reply_atom(struct engine *engine, struct eng_proc *proc, const struct eng_caller *caller,
@@ -182,22 +161,19 @@ void eng_fail_waiting(struct engine *engine, struct eng_proc *proc, struct span 
 struct eng_monitor {
     struct eng_monitor *prev, *next; /* of the same process */
     struct eng_proc *proc;
-    struct dist_peer *peer; /* where the watcher lives; NULL: here */
-    struct span watcher;    /* pid */
-    struct span target;     /* as it was named: pid or name */
+    struct span watcher; /* pid */
+    struct span target;  /* as it was named: pid or name */
     struct span ref;
     UT_hash_handle hh; /* by ref */
     uint8_t bytes[];
 };
 
-void eng_monitor_add(struct engine *engine, struct dist_peer *peer,
-                     const struct dist_control *control);
+void eng_monitor_add(struct engine *engine, const struct dist_control *control);
 void eng_monitor_remove(struct engine *engine, struct span ref);
-void eng_monitors_of_peer(struct engine *engine, const struct dist_peer *peer);
+void eng_monitors_of_node(struct engine *engine, struct span node);
 
 /* The same for a process that was just spawned for the watcher. False: no memory. */
-bool eng_monitor_start(struct eng_proc *proc, struct dist_peer *peer, struct span watcher,
-                       struct span ref);
+bool eng_monitor_start(struct eng_proc *proc, struct span watcher, struct span ref);
 
 /* Tells the watchers of an ended process, or the one whose reference it is. False when no such
  * watcher is known. */
@@ -458,8 +434,8 @@ int eng_run_system(lua_State *L);
 
 /* {==== spawn.c: processes on request ===================================================== */
 
-void eng_spawn_requested(struct engine *engine, struct dist_peer *peer,
-                         const struct dist_control *control, struct span payload);
+void eng_spawn_requested(struct engine *engine, const struct dist_control *control,
+                         struct span payload);
 
 /* Replaces `out` by what a process that cannot start ends with: {reason, [{M, F, Args, []}]}, and
  * to erpc {result, error, reason, [{M, F, Args, []}]}. */
@@ -583,6 +559,9 @@ void eng_handler_leave(struct eng_handler *handler);
 
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name);
 
+/* The slice that begins is the handler's. */
+void eng_handler_runs(struct eng_handler *handler);
+
 /* `any`, else `main`, else the only one that the node was started with. */
 struct eng_handler *eng_handler_default(struct engine *engine);
 
@@ -669,6 +648,22 @@ void eng_modules_open(lua_State *L, struct eng_version *version);
 
 /* The folder that a file is in. */
 struct span eng_path_folder(const char *path);
+
+/* }==== */
+
+/* {==== load_options.c ==================================================================== */
+
+struct eng_load_options {
+    struct eng_policy policy;
+    struct span start; /* the argument of `init`, in the term that was read; may be empty */
+};
+
+/* Reads the options of a load: what they do not say of the policy is as the rules say of the name,
+ * or else as it is for every script that is not trusted. A script is trusted only when the options
+ * say so. To be finished also when it fails; the error names the option. */
+bool eng_load_options_read(struct eng_load_options *options, const struct eng_rules *rules,
+                           struct span name, struct span term, struct err *err);
+void eng_load_options_finish(struct eng_load_options *options);
 
 /* }==== */
 
@@ -935,6 +930,14 @@ bool eng_complete(struct eng_handler *handler, struct eng_client *client, struct
 
 /* }==== */
 
+/* {==== check_untrusted.c ================================================================= */
+
+/* Warns of what the script that the handler has tried to load uses and will not get, when it is not
+ * trusted. Writes to standard error. */
+void eng_check_untrusted(struct eng_handler *handler);
+
+/* }==== */
+
 /* {==== control.c, report.c =============================================================== */
 
 void eng_control_serve(struct eng_proc *proc, struct eng_mail *mail);
@@ -952,10 +955,13 @@ struct engine {
     struct log *log;
     struct eng_events events;
     void *user;
+    struct eng_outside outside; /* without functions: every handler runs here */
+    uint16_t slot;
     struct dist_node *node;
     struct term_atoms *atoms;
     struct eng_slice slice;
     struct eng_files *files; /* NULL: nothing is watched */
+    struct eng_rules rules;  /* for handlers that are not there yet */
     struct eng_handler *handlers;
     size_t handler_count;
     char *only; /* name of the one handler the node was started with; NULL: there were more */
@@ -983,10 +989,9 @@ struct engine {
     struct buf out_local;         /* the open message, unless it is a peer's frame */
     struct span out_node;         /* where that one goes; points into out_name */
     uint8_t out_name[4 * 255];
-    struct buf scratch;                  /* a term on its way to somewhere */
-    const struct dist_peer *origin_peer; /* the peer of the last message, */
-    uint32_t origin;                     /* and its node's atom */
-    struct buf owner;                    /* the name of the node it belongs to */
+    struct buf scratch; /* a term on its way to somewhere */
+    uint32_t origin;    /* the atom of the node that the last message came from; 0: none yet */
+    struct buf owner;   /* the name of the node it belongs to */
     uint64_t last_id;
     uint64_t last_ref;
     int32_t last_unlink;
@@ -994,14 +999,12 @@ struct engine {
     bool stopping;
 };
 
-struct span eng_node_name(const struct engine *engine);
-
 /* }==== */
 
 /* {==== route.c: where an incoming message goes =========================================== */
 
-/* `peer` is NULL for a message from this node. */
-void eng_route(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
+/* `node` is the name of the one that it comes from; empty: this one. */
+void eng_route(struct engine *engine, struct span node, const struct dist_control *control,
                struct span payload);
 
 /* }==== */

@@ -154,16 +154,16 @@ static bool put_peers(struct buf *out, const struct engine *engine) {
     return peers.ok;
 }
 
-/* Resident bytes of this OS process; 0 when the system does not tell. */
-static uint64_t resident_bytes(void) {
+/* Resident bytes of this OS process; 0 when the system does not tell, as in a jail. */
+static uint64_t resident_bytes(const struct engine *engine) {
     size_t bytes = 0;
-    return uv_resident_set_memory(&bytes) == 0 ? bytes : 0;
+    return engine->slot == 0 && uv_resident_set_memory(&bytes) == 0 ? bytes : 0;
 }
 
 bool eng_report_stats(struct engine *engine, struct buf *out) {
     return ext_put_map(out, 6) &&
            put_uint(out, "uptime", (uv_hrtime() - engine->begun_ns) / 1000000) &&
-           put_uint(out, "memory", resident_bytes()) &&
+           put_uint(out, "memory", resident_bytes(engine)) &&
            put_uint(out, "processes", HASH_COUNT(engine->procs)) &&
            put_uint(out, "atoms", term_atoms_count(engine->atoms)) &&
            put_handlers_stats(out, engine) && put_peers(out, engine);

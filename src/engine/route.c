@@ -7,29 +7,26 @@
 /* {==== Messages ========================================================================== */
 
 /* The atom of the node that the message came from; 0 when it is this one. */
-static uint32_t origin_of(struct engine *engine, const struct dist_peer *peer) {
+static uint32_t origin_of(struct engine *engine, struct span node) {
     struct err err;
-    if (peer == NULL) {
+    if (node.len == 0) {
         return 0;
     }
-    if (peer != engine->origin_peer) {
+    if (!span_equal(node, term_atom_name(engine->atoms, engine->origin)) &&
+        !term_atom_intern(engine->atoms, node, &engine->origin, &err)) {
         engine->origin = 0;
-        if (term_atom_intern(engine->atoms, span_str(dist_peer_name(peer)), &engine->origin,
-                             &err)) {
-            engine->origin_peer = peer;
-        }
     }
     return engine->origin;
 }
 
-static void deliver(struct eng_proc *proc, struct dist_peer *peer, struct span sender,
+static void deliver(struct eng_proc *proc, struct span node, struct span sender,
                     struct span payload, bool to_any) {
     struct eng_mail *mail = eng_mail_create(sender, payload, to_any);
     if (mail == NULL) {
         log_line(proc->engine->log, LOG_LEVEL_ERROR, "lunode", "no memory: a message is lost");
         return;
     }
-    mail->origin = origin_of(proc->engine, peer);
+    mail->origin = origin_of(proc->engine, node);
     eng_mailbox_deliver(proc, mail);
 }
 
@@ -43,8 +40,14 @@ static void refuse_any(struct engine *engine, struct span sender, struct span fa
     buf_finish(&noproc);
 }
 
-static void to_name(struct engine *engine, struct dist_peer *peer,
-                    const struct dist_control *control, struct span payload) {
+static bool is_plain(struct span payload) {
+    struct eng_caller caller;
+    eng_caller_read(&payload, &caller);
+    return caller.kind == ENG_INFO;
+}
+
+static void to_name(struct engine *engine, struct span node, const struct dist_control *control,
+                    struct span payload) {
     struct span to = control->to;
     struct span name;
     struct span failure;
@@ -55,8 +58,8 @@ static void to_name(struct engine *engine, struct dist_peer *peer,
     bool to_any = span_equal(name, span_str("any"));
     struct eng_proc *proc = eng_whereis(engine, name, &failure);
     if (proc != NULL) {
-        deliver(proc, peer, control->from, payload, to_any);
-    } else if (to_any && eng_mail_kind(payload) == ENG_INFO) {
+        deliver(proc, node, control->from, payload, to_any);
+    } else if (to_any && is_plain(payload)) {
         refuse_any(engine, control->from, failure);
     } else {
         log_line(engine->log, LOG_LEVEL_DEBUG, "lunode", "dropped a message to %.*s: no process",
@@ -64,27 +67,31 @@ static void to_name(struct engine *engine, struct dist_peer *peer,
     }
 }
 
-static void to_pid(struct engine *engine, struct dist_peer *peer,
-                   const struct dist_control *control, struct span payload) {
+static void to_pid(struct engine *engine, struct span node, const struct dist_control *control,
+                   struct span payload) {
     struct eng_proc *proc = eng_proc_of_pid(engine, control->to);
     if (proc != NULL && !eng_watch_reply(proc, payload)) {
-        deliver(proc, peer, (struct span){0}, payload, false);
+        deliver(proc, node, (struct span){0}, payload, false);
     }
 }
 
 /* }==== */
 
-void eng_route(struct engine *engine, struct dist_peer *peer, const struct dist_control *control,
+void eng_route(struct engine *engine, struct span node, const struct dist_control *control,
                struct span payload) {
+    const struct eng_outside *outside = &engine->outside;
+    if (outside->route != NULL && outside->route(outside->user, node, control, payload)) {
+        return;
+    }
     switch (control->op) {
     case DIST_SEND:
-        to_pid(engine, peer, control, payload);
+        to_pid(engine, node, control, payload);
         break;
     case DIST_REG_SEND:
-        to_name(engine, peer, control, payload);
+        to_name(engine, node, control, payload);
         break;
     case DIST_MONITOR_P:
-        eng_monitor_add(engine, peer, control);
+        eng_monitor_add(engine, control);
         break;
     case DIST_DEMONITOR_P:
         eng_monitor_remove(engine, control->ref);
@@ -109,7 +116,7 @@ void eng_route(struct engine *engine, struct dist_peer *peer, const struct dist_
         eng_exit_received(engine, control);
         break;
     case DIST_SPAWN_REQUEST:
-        eng_spawn_requested(engine, peer, control, payload);
+        eng_spawn_requested(engine, control, payload);
         break;
     case DIST_SPAWN_REPLY:
         eng_watch_spawned(engine, control);

@@ -21,16 +21,30 @@ static struct span destination(const struct dist_control *control, struct span n
     return ext_node_of(control->op == DIST_ALIAS_SEND ? control->ref : control->to);
 }
 
+/* Whether the destination is in this process of the node. */
+static bool is_here(struct engine *engine, const struct dist_control *control, struct span node) {
+    struct span to = control->to;
+    struct span name;
+    struct span failure;
+    bool latin1;
+    if (!eng_is_local(engine, node) || engine->slot == 0) {
+        return eng_is_local(engine, node);
+    }
+    return ext_take_atom(&to, &name, &latin1) ? eng_whereis(engine, name, &failure) != NULL
+                                              : eng_slot_of(engine, control->to) == engine->slot;
+}
+
 /* Where the message goes: a frame for a peer; for this node, and for one whose connection is being
  * made, a buffer of our own. */
-static struct buf *open_out(struct engine *engine, struct span node, struct err *err) {
+static struct buf *open_out(struct engine *engine, const struct dist_control *control,
+                            struct span node, struct err *err) {
     engine->out_peer = NULL;
     engine->out_local.len = 0;
     if (node.len > sizeof engine->out_name) {
         err_set(err, "the name of the node is too long");
         return NULL;
     }
-    if (eng_is_local(engine, node) || eng_reach_waits(engine, node)) {
+    if (is_here(engine, control, node) || eng_reach_waits(engine, node)) {
         memcpy(engine->out_name, node.data, node.len);
         engine->out_node = span_of(engine->out_name, node.len);
         return &engine->out_local;
@@ -54,8 +68,12 @@ static bool has_payload(enum dist_op op) {
 
 struct buf *eng_send_begin(struct engine *engine, const struct dist_control *control,
                            struct span node, struct err *err) {
-    struct buf *out = open_out(engine, destination(control, node), err);
-    if (out != NULL && (!dist_control_write(out, control) ||
+    struct dist_control routed = *control;
+    struct buf *out = open_out(engine, control, destination(control, node), err);
+    if (engine->out_peer != NULL && dist_node_is_channel(engine->node)) {
+        routed.node = destination(control, node);
+    }
+    if (out != NULL && (!dist_control_write(out, &routed) ||
                         (has_payload(control->op) && !ext_put_version(out)))) {
         eng_send_drop(engine);
         err_set(err, "no memory for a message");
@@ -73,7 +91,7 @@ static void deliver_local(struct engine *engine) {
     struct dist_control control;
     if (dist_control_read(&rest, &control)) {
         rest = rest.len == 0 ? rest : span_of(rest.data + 1, rest.len - 1);
-        eng_route(engine, NULL, &control, rest);
+        eng_route(engine, (struct span){0}, &control, rest);
     }
     taken.len = 0;
     if (engine->out_local.data == NULL && taken.cap <= KEEP) {

@@ -163,6 +163,7 @@ bool eng_slice_init(struct eng_slice *slice, unsigned period_us, eng_stuck_cb st
     slice->held = held;
     slice->user = user;
     slice->period_us = period_us;
+    atomic_store(&slice->stuck_ms, ENG_SLICE_STUCK_MS);
     slice->lua_thread = pthread_self();
     the_slice = slice;
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};

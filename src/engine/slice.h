@@ -66,6 +66,7 @@ typedef void (*eng_held_cb)(void *user);
 struct eng_slice {
     enum eng_yield why;
     const char *who;              /* whose slice it is: set by who calls eng_slice_run */
+    atomic_uint stuck_ms;         /* the same: it is told when it lasts longer */
     bool chain_yields;            /* every thread outside of the running one can yield */
     bool stopping;                /* eng_slice_stop_soon was called in this slice */
     lua_State *volatile running;  /* the thread that executes Lua; NULL between slices */

@@ -5,7 +5,6 @@
 
 struct request {
     struct engine *engine;
-    struct dist_peer *peer;
     const struct dist_control *control;
     struct span module;
     bool is_erpc;
@@ -116,9 +115,8 @@ static void refuse(struct request *request, const char *why) {
  * memory there is none. */
 static bool announce(struct request *request, struct eng_proc *proc) {
     struct span from = request->control->from;
-    bool ok =
-        (!request->link || eng_link_start(proc, from)) &&
-        (!request->monitor || eng_monitor_start(proc, request->peer, from, request->control->ref));
+    bool ok = (!request->link || eng_link_start(proc, from)) &&
+              (!request->monitor || eng_monitor_start(proc, from, request->control->ref));
     if (!ok) {
         eng_proc_destroy(proc);
         refuse(request, "system_limit");
@@ -274,9 +272,9 @@ static void spawn(struct request *request, struct eng_handler *handler) {
     }
 }
 
-void eng_spawn_requested(struct engine *engine, struct dist_peer *peer,
-                         const struct dist_control *control, struct span payload) {
-    struct request request = {.engine = engine, .peer = peer, .control = control};
+void eng_spawn_requested(struct engine *engine, const struct dist_control *control,
+                         struct span payload) {
+    struct request request = {.engine = engine, .control = control};
     struct eng_start *start = &request.start;
     struct buf outer = {0};
     struct buf inner = {0};

@@ -73,7 +73,7 @@ static void report(struct eng_slice *slice, struct sight *sight, uint64_t now) {
 /* Asks the thread that runs Lua, which answers at one of the next signals. */
 static void ask(struct eng_slice *slice, struct sight *sight, uint64_t now) {
     unsigned long asked = atomic_load_explicit(&slice->asked, memory_order_relaxed);
-    if (asked != sight->number && now - sight->since >= ENG_SLICE_STUCK_MS * MS) {
+    if (asked != sight->number && now - sight->since >= atomic_load(&slice->stuck_ms) * MS) {
         sight->asked_since = sight->since;
         atomic_store_explicit(&slice->asked, sight->number, memory_order_release);
     }

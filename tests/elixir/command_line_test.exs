@@ -108,6 +108,89 @@ defmodule Lunode.CommandLineTest do
       assert said =~ ~r/\A#{folder}\/lib\/deep\/broken\.lua:2: [^\n]+\n     2 \|  add = = 1 }\n\z/
     end
 
+    # The warnings for a script that the configuration does not trust.
+    defp warnings(source, more \\ "") do
+      configuration = "return { handlers = { tenant = { trust = 'none' #{more} } } }"
+      folder = folder(%{"tenant.lua" => source, "lunode.lua" => configuration})
+      assert {0, "", said} = lunode(["check", folder])
+
+      for line <- String.split(said, "\n", trim: true) do
+        [_, number, text] = Regex.run(~r/\A#{folder}\/tenant\.lua:(\d+): warning: (.+)\z/, line)
+        {String.to_integer(number), text}
+      end
+    end
+
+    test "warns of the functions that a script gets only with trust, where nothing runs them too" do
+      source = """
+      local function f() local io = io.open end -- io.open, and not this one
+      local text = "io.open" .. [[ os.execute() ]] .. [==[ debug ]==]
+      local t = { io = 1, os = { execute = 2 } } --[[ dofile
+      loadfile ]] t.io = t.os.execute
+      return {
+        never = function(self)
+          if os.getenv("HOME") then return text..package.path end
+          local info = debug.getinfo(1)
+          self:dofile(string.dump(print), string.format("%d", os.time()))
+          return dofile("x.lua"), loadfile, debug.traceback()
+        end,
+        own = function(debug) return io.open, debug.getinfo, self and self.os.exit end,
+        meta = function() return setmetatable({}, { __gc = print }) end,
+      }
+      """
+
+      without = ": a script that is not trusted does not have it"
+
+      assert warnings(source) == [
+               {1, "io.open" <> without},
+               {7, "os.getenv" <> without},
+               {7, "package.path" <> without},
+               {8, "debug.getinfo" <> without},
+               {9, "string.dump" <> without},
+               {10, "dofile" <> without},
+               {10, "loadfile" <> without},
+               {13, "__gc: a script that is not trusted has no finalizers"}
+             ]
+    end
+
+    test "warns of modules, and of what `allow` does not name" do
+      source = """
+      return function(message)
+        require "lunode.term" require("math")
+        local util = message and require("lib.util")
+        erl.send(atom.audit, 1) erl.cast(atom "log_1", 2) erl.send(atom.tenant, 3)
+        erl.send(atom.other, 1) erl.call(atom("init"), 2, 3)
+        erl.send(message, 1) erl.send({ atom.other, erl.node() }, 1)
+        erl.rpc(erl.node(), atom "Elixir.Api", atom.get, {})
+        erl.rpc(erl.node(), atom "os", atom.cmd, {})
+        erl.spawn(atom.counter) erl.spawn(function() end)
+        erl.register(atom.me)
+      end
+      """
+
+      allow = ", allow = { send = { 'audit', 'log_*' }, rpc = { 'Elixir.Api.*' } }"
+
+      assert [
+               {3, "require: " <> require},
+               {5, "erl.send: not allowed to send to other: allow.send does not name it"},
+               {5, "erl.call: not allowed to send to init: allow.send does not name it"},
+               {8, "erl.rpc: not allowed to call os.cmd: allow.rpc does not name it"},
+               {9, "erl.spawn: " <> _},
+               {10, "erl.register: " <> _}
+             ] = warnings(source, allow)
+
+      assert require =~ "lib.util"
+
+      assert [{4, _}, {4, _}, {5, _}, {5, _}, {7, rpc}, {8, rpc} | _] =
+               source |> warnings() |> Enum.reject(&(elem(&1, 0) == 3))
+
+      assert rpc == "erl.rpc: allow.rpc names nothing that may be called"
+    end
+
+    test "doesn't warn of them in a script that is trusted" do
+      source = "return function() return io.open, dofile, erl.rpc(1, 2, 3) end"
+      assert lunode(["check", script("trusted.lua", source)]) == {0, "", ""}
+    end
+
     test "names the place when the error's value doesn't" do
       silent = script("silent.lua", "\nerror({ code = 7 })")
       assert {1, "", said} = lunode(["check", silent])

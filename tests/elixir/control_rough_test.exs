@@ -388,6 +388,7 @@ defmodule Lunode.ControlRoughTest do
             {:eval, :counter, "1 + 1"},
             {:eval, :counter, "1 + 1", %{prompt: :pid}},
             {:load, :x, "return {}", %{trust: :full, start: [1, 2], limits: %{mailbox: 5}}},
+            {:load, :x, "return {}", [limits: [time: "5s"], allow: %{send: ["a"], rpc: ["b.c"]}]},
             {:complete, :counter, "self:a.b", :pid},
             {:subscribe, :pid},
             {:interrupt, :pid},

@@ -283,14 +283,56 @@ defmodule Lunode.ControlTest do
       assert ask(context, {:reload, :nobody}) == {:error, :noproc}
     end
 
+    test "options may be maps or keyword lists, amounts numbers or texts with units", context do
+      for options <- [
+            [],
+            [trust: :none],
+            %{trust: :none, limits: %{memory: 65_536, time: 50, deadline: 1_000, mailbox: 10}},
+            [limits: [memory: "32M", message: "1K", time: "50ms", deadline: "1s", atoms: 0]],
+            [allow: [send: ["audit", "log_*"], rpc: ["Elixir.MyApp.Api.*"]], isolation: :own],
+            %{allow: %{send: [], rpc: []}, isolation: :shared, limits: []}
+          ] do
+        assert ask(context, {:load, :fresh, @counter, options}) == {:ok, 1}
+        assert ask(context, {:unload, :fresh}) == :ok
+      end
+
+      assert ask(context, {:load, :fresh, @counter, [trust: :full, start: 7]}) == {:ok, 1}
+      assert GenServer.call({:fresh, context.raw.node}, :get) == 7
+    end
+
     test "what is not allowed is refused", context do
       for {options, text} <- [
-            {%{trust: :some}, "trust: only full is known"},
-            {%{other: 1}, "unknown option"},
-            {%{trust: :full, limits: %{time: 5}}, "limits: only mailbox"},
-            {%{trust: :full, limits: %{mailbox: 0}}, "limits.mailbox: a number"},
-            {%{trust: :full, limits: 5}, "limits: a map expected"},
-            {[], "a map expected"}
+            {%{trust: :some}, "trust: full or none expected"},
+            {%{trust: "full"}, "trust: full or none expected"},
+            {%{other: 1}, "other: unknown option; known: trust, limits, allow, isolation, start"},
+            {%{"trust" => :full}, "the options: a map or keyword list expected"},
+            {[{:trust, :full}, :limits], "the options: a map or keyword list expected"},
+            {[{:trust, :full} | :limits], "the options: a map or keyword list expected"},
+            {5, "the options: a map or keyword list expected"},
+            {%{limits: 5}, "limits: a map or keyword list expected"},
+            {%{limits: [5]}, "limits: a map or keyword list expected"},
+            {%{limits: %{speed: 5}}, "limits.speed: unknown option; known: memory, time"},
+            {%{limits: %{mailbox: 0}}, "limits.mailbox: a number of messages"},
+            {%{limits: %{mailbox: "10"}}, "limits.mailbox: a number of messages"},
+            {%{limits: %{memory: 5.0}}, "limits.memory: a size such as"},
+            {%{limits: %{memory: 5_000_000_000}}, "limits.memory: a size such as"},
+            {%{limits: %{memory: "32MB"}}, "limits.memory: a size such as"},
+            {%{limits: %{memory: -1}}, "limits.memory: a size such as"},
+            {%{limits: [time: "1 s"]}, "limits.time: a time such as"},
+            {%{limits: [time: 100_000_000]}, "limits.time: a time such as"},
+            {%{isolation: :mine}, "isolation: own or shared expected"},
+            {%{allow: :audit}, "allow: a map or keyword list expected"},
+            {%{allow: ["audit"]}, "allow: a map or keyword list expected"},
+            {%{allow: %{call: []}}, "allow.call: unknown option; known: send, rpc"},
+            {%{allow: %{send: "audit"}}, "allow.send: a list of texts expected"},
+            {%{allow: %{send: ["audit", :log]}}, "allow.send: a list of texts expected"},
+            {%{allow: %{send: ["audit" | "log"]}}, "allow.send: a list of texts expected"},
+            {%{allow: %{send: 'ab'}}, "allow.send: a list of texts expected"},
+            {%{allow: %{send: ["audit", ""]}}, "allow.send[2]: a pattern has one character"},
+            {%{allow: %{rpc: ["erlang"]}}, "allow.rpc[1]: Module.function expected"},
+            {%{trust: :full, limits: %{time: 5}}, "limits.time: only for a script that is not"},
+            {%{trust: :full, allow: %{send: []}}, "allow: only for a script that is not"},
+            {%{isolation: :own, trust: :full}, "isolation: only for a script that is not"}
           ] do
         assert {:error, {:bad_option, said}} = ask(context, {:load, :fresh, @counter, options})
         assert said =~ text

@@ -42,6 +42,13 @@ defmodule Lunode.LimitsTest do
       assert reason_after(pid, fn -> Process.exit(pid, :kill) end) == :killed
     end
 
+    test "to Elixir that is an exception in plain words", %{pid: pid} do
+      for i <- 1..10, do: send(pid, i)
+      error = Lunode.Error.from_reason(:proc, catch_exit(ask(pid, :get, 60_000)))
+      assert %Lunode.LimitError{handler: :proc, kind: :mailbox, max: 10, used: 10} = error
+      assert Exception.message(error) =~ "the handler proc has a full mailbox"
+    end
+
     test "of many callers those beyond it are told, the others are served", %{node: node} do
       pid = start(node)
       requests = for _ <- 1..50, do: :gen_server.send_request(pid, {:sleep, 100})

@@ -37,7 +37,11 @@ defmodule Lunode.LookInsideTest do
   end
 
   test "load takes its options as keywords or as a map", %{lua: lua} do
-    assert {:error, {:bad_option, _text}} = Lunode.load(lua, :fresh, @counter, age: 5)
+    assert {:error, {:bad_option, text}} = Lunode.load(lua, :fresh, @counter, age: 5)
+    assert text =~ "age: unknown option"
+    wrong = [limits: [memory: "32M", time: "soon"], allow: [send: ["audit"]]]
+    assert {:error, {:bad_option, text}} = Lunode.load(lua, :fresh, @counter, wrong)
+    assert text =~ "limits.time: a time such as"
 
     options = [trust: :full, start: 5, limits: [mailbox: 100]]
     assert Lunode.load(lua, :fresh, @counter, options) == {:ok, 1}

@@ -118,6 +118,25 @@ defmodule Lunode.ReadmeTest do
     "elixir" |> block(3) |> String.replace(~s("handlers"), inspect(counter())) |> run()
   end
 
+  test "scripts that are not trusted, from Elixir and in the configuration" do
+    folder = folder(%{"lunode.lua" => block("lua", 3), "rules.lua" => echo()})
+    config = Path.join(folder, "lunode.lua")
+    assert {"", 0} = System.cmd(Lunode.Program.path(), ["check", config], stderr_to_stdout: true)
+
+    if runs_untrusted?() do
+      code = "elixir" |> block(4) |> String.replace(~s("lunode.lua"), inspect(config))
+      capture_log(fn -> run(code) end)
+    end
+  end
+
+  # A system without seccomp or landlock refuses.
+  defp runs_untrusted? do
+    {:ok, lua} = Lunode.start_link([])
+    loaded = Lunode.load(lua, :probe, "return {}")
+    Lunode.stop(lua)
+    not match?({:error, {:untrusted, _}}, loaded)
+  end
+
   test "the commands are those of --help" do
     {help, 0} = System.cmd(Lunode.Program.path(), ["--help"])
     squeeze = &String.replace(&1, ~r/\s+/, " ")

@@ -32,7 +32,11 @@ defmodule Lunode.Test.OtherBeam do
     code ++ Enum.map(opts[:args] || [], &String.to_charlist/1)
   end
 
-  def connect({peer, _name}, node), do: :peer.call(peer, :net_kernel, :connect_node, [node])
+  @doc "When it is true both sides know of the connection: the other node has answered."
+  def connect({peer, _name}, node) do
+    :peer.call(peer, :net_kernel, :connect_node, [node]) &&
+      :peer.call(peer, :net_adm, :ping, [node]) == :pong
+  end
 
   def disconnect({peer, _name}, node), do: :peer.call(peer, :erlang, :disconnect_node, [node])
 
