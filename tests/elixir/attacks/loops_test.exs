@@ -224,7 +224,7 @@ defmodule Lunode.Attacks.LoopsTest do
   attack "a reader of load that gives one space after another",
          {:limit, [:time, :deadline]},
          ~S"""
-         load(function() return " " end)
+         while true do load(function() return " " end) end
          """
 
   attack "__len by table.insert", :stopped, ~S"""

@@ -182,7 +182,7 @@ defmodule Lunode.Test.Attack do
   end
 
   @doc "Calls a handler; gives `{:value, value}` or `{:ended, :call, reason}`."
-  def call(context, name, message, timeout \\ 20_000) do
+  def call(context, name, message, timeout \\ 8_000) do
     {:value, GenServer.call({name, context.node}, message, stretch(context.os_pid, timeout))}
   catch
     :exit, {reason, {GenServer, :call, _arguments}} -> {:ended, :call, reason}
@@ -205,9 +205,14 @@ defmodule Lunode.Test.Attack do
     p99 = stop_sampler(sampler)
     peak = stop_watcher(watcher)
 
-    check(expected, outcome, Map.merge(@limits, Map.new(options[:limits] || [])), options)
-    assert_serves(context, name, outcome, options)
-    assert_unharmed(context, name, outcome)
+    try do
+      check(expected, outcome, Map.merge(@limits, Map.new(options[:limits] || [])), options)
+      assert_serves(context, name, outcome, options)
+    after
+      Lunode.unload(context.lua, name)
+    end
+
+    assert_unharmed(context, outcome)
     unless OS.keeps_freed?(context.os_pid), do: assert(peak - context.memory < @peak_kib)
 
     longest = stretch(context.os_pid, options[:takes] || @limits.deadline + 1_000)
@@ -305,11 +310,10 @@ defmodule Lunode.Test.Attack do
     end
   end
 
-  defp assert_unharmed(context, name, outcome) do
+  defp assert_unharmed(context, outcome) do
     %{lua: lua, os_pid: os_pid, victim: victim} = context
     assert Process.alive?(lua) and OS.os_pid(lua) == os_pid and OS.running?(os_pid)
     assert Node.ping(context.node) == :pong
-    Lunode.unload(lua, name)
     eventually(fn -> call(context, :neighbour, :intact) == {:value, true} end, 10_000)
     assert Victim.messages(victim) == []
     assert_silent(outcome)
