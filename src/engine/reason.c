@@ -42,12 +42,9 @@ void eng_reason_undef(struct buf *out, struct span body) {
 }
 
 void eng_reason_limit(struct buf *out, const char *kind, size_t max, size_t used) {
-    int32_t numbers[] = {(int32_t)(max < INT32_MAX ? max : INT32_MAX),
-                         (int32_t)(used < INT32_MAX ? used : INT32_MAX)};
     start(out);
     if (!ext_put_tuple(out, 4) || !ext_put_atom(out, span_str("limit")) ||
-        !ext_put_atom(out, span_str(kind)) || !ext_put_int(out, numbers[0]) ||
-        !ext_put_int(out, numbers[1])) {
+        !ext_put_atom(out, span_str(kind)) || !ext_put_uint(out, max) || !ext_put_uint(out, used)) {
         give_up(out);
     }
 }
