@@ -22,6 +22,8 @@ defmodule Lunode.BundlexProject do
         compiler_flags: ["-std=c11", "-D_GNU_SOURCE", "-D_REENTRANT"],
         # Lua modules written in C find Lua's functions in the program.
         linker_flags: ["-rdynamic"],
+        # mimalloc brings a malloc for the whole program: the C library's precedes it.
+        libs: ["c", "mimalloc"],
         # The first that pkg-config knows is taken: distributions disagree about Lua's name.
         os_deps: [
           lua: for(name <- ~w(lua5.4 lua-5.4 lua54 lua), do: {:pkg_config, name}),

@@ -27,6 +27,13 @@ if(NOT UTHASH_INCLUDE_DIR)
 endif()
 include_directories(SYSTEM ${UTHASH_INCLUDE_DIR})
 
+find_path(MIMALLOC_INCLUDE_DIR mimalloc.h)
+find_library(MIMALLOC_LIBRARY mimalloc)
+if(NOT MIMALLOC_INCLUDE_DIR OR NOT MIMALLOC_LIBRARY)
+  message(FATAL_ERROR "mimalloc is missing. On Debian: apt-get install libmimalloc-dev")
+endif()
+include_directories(SYSTEM ${MIMALLOC_INCLUDE_DIR})
+
 # ei: where elixir_make and Nerves say it is, else where erl says.
 set(ei_include $ENV{ERL_EI_INCLUDE_DIR})
 set(ei_lib $ENV{ERL_EI_LIBDIR})

@@ -8,7 +8,8 @@ export HOME
 
 # What it takes to build and run lunode, and what testing takes beside it.
 build_packages="cmake gcc libc6-dev make pkg-config erlang-base erlang-dev elixir
-                liblua5.4-dev libuv1-dev libgmp-dev libedit-dev libseccomp-dev uthash-dev"
+                liblua5.4-dev libuv1-dev libgmp-dev libedit-dev libseccomp-dev libmimalloc-dev
+                uthash-dev"
 test_packages="libcmocka-dev lua5.4 lua-busted procps git tmux"
 
 as_root() {

@@ -95,9 +95,10 @@ static bool check_file(struct engine *engine, const struct eng_script *script, b
         (void)fprintf(stderr, "%s\n", err.text);
         return false;
     }
-    bool ok = compile(handler) && (is_module || run(handler));
+    bool compiled = compile(handler);
+    bool ok = compiled && (is_module || run(handler));
     warn_of_texts(script->path);
-    if (handler->tried != NULL && !script->policy.trusted) {
+    if (compiled && !script->policy.trusted) {
         eng_check_untrusted(handler);
     }
     eng_handler_destroy(handler);

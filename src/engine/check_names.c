@@ -12,7 +12,7 @@ static const struct {
     {"",
      "_G _VERSION assert atom collectgarbage erl error getmetatable ipairs load next pairs pcall "
      "print rawequal rawget rawlen rawset require select setmetatable tonumber tostring type "
-     "warn xpcall "},
+     "xpcall "},
     {"coroutine", "close create isyieldable resume running status wrap yield "},
     {"debug", "traceback "},
     {"math",

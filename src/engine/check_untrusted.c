@@ -144,11 +144,8 @@ static bool has(lua_State *L, int table, struct span name, struct span field) {
     return question.known;
 }
 
-/* Whether Lua has the name, and the script will not. */
-static bool is_withheld(const struct look *look, struct span name, struct span field) {
-    return has(look->plain, LUA_RIDX_GLOBALS, name, field) &&
-           !(has(look->handler->L, look->version->env_ref, name, field) &&
-             eng_check_has(name, field));
+static bool gets(const struct look *look, struct span name, struct span field) {
+    return has(look->handler->L, look->version->env_ref, name, field) && eng_check_has(name, field);
 }
 
 /* A global that is read here: `local io = io` reads it too. */
@@ -165,7 +162,7 @@ static void look_at_name(const struct look *look) {
     struct span name = token(look, 0)->text;
     bool has_field = is(look, 1, ".") && token(look, 2)->kind == ENG_TOKEN_NAME;
     struct span field = has_field ? token(look, 2)->text : (struct span){0};
-    if (is_withheld(look, name, field)) {
+    if (has(look->plain, LUA_RIDX_GLOBALS, name, field) && !gets(look, name, field)) {
         warn(look, "%.*s%s%.*s: a script that is not trusted does not have it", (int)name.len,
              (const char *)name.data, has_field ? "." : "", (int)field.len,
              (const char *)field.data);
@@ -175,9 +172,8 @@ static void look_at_name(const struct look *look) {
 /* require "name" */
 static void look_at_require(const struct look *look) {
     const struct eng_token *name = token(look, is(look, 1, "(") ? 2 : 1);
-    bool known = span_equal(name->text, span_str("lunode.term")) ||
-                 (has(look->plain, LUA_RIDX_GLOBALS, name->text, (struct span){0}) &&
-                  !is_withheld(look, name->text, (struct span){0}));
+    bool known =
+        span_equal(name->text, span_str("lunode.term")) || gets(look, name->text, (struct span){0});
     if (name->kind == ENG_TOKEN_STRING && !known) {
         warn(look, "require: a script that is not trusted does not have the module %.*s",
              (int)name->text.len, (const char *)name->text.data);
@@ -271,7 +267,8 @@ static void look_at_all(struct look *look) {
 void eng_check_untrusted(struct eng_handler *handler) {
     const struct eng_version *version = handler->tried;
     struct look look = {.handler = handler, .version = version, .plain = luaL_newstate()};
-    if (look.plain != NULL && eng_tokens_read(&look.tokens, buf_span(&version->source))) {
+    if (look.plain != NULL &&
+        eng_tokens_read(&look.tokens, eng_skip_start(buf_span(&version->source)))) {
         luaL_openlibs(look.plain);
         look_at_all(&look);
         eng_tokens_finish(&look.tokens);

@@ -226,7 +226,7 @@ static bool serve_complete(const struct request *request) {
     }
     struct eng_handler *handler = find_vm(request->engine, name);
     struct eng_client *client = eng_client_find(request->engine, request->args[2]);
-    if (handler != NULL && eng_complete(handler, client, text, &term)) {
+    if (handler != NULL && handler->L != NULL && eng_complete(handler, client, text, &term)) {
         reply(request, buf_span(&term));
     } else {
         term.len = 0;

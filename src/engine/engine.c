@@ -231,6 +231,9 @@ bool eng_stopped(const struct engine *engine) {
 
 bool eng_turn(struct engine *engine) {
     eng_send_look(engine, NULL);
+    if (engine->over_memory) {
+        eng_limits_look(engine);
+    }
     eng_exit_all(engine);
     eng_sched_turn(engine);
     return engine->ready != NULL || engine->interrupted != NULL;

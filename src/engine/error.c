@@ -568,7 +568,9 @@ void eng_error_plain(struct eng_error *error, struct eng_handler *handler,
     char text[MAX_REASON + 1];
     report.version = proc == NULL ? handler->version : proc->version;
     *error = (struct eng_error){0};
-    term_inspect_ext(reason, text, sizeof text);
+    if (!eng_limit_tell(reason, text, sizeof text)) {
+        term_inspect_ext(reason, text, sizeof text);
+    }
     put_text(&report.message, "ended: ");
     put_text(&report.message, text);
     if (proc != NULL && proc->current != NULL) { /* given up by now, maybe for `terminate` */

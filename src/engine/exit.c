@@ -148,6 +148,7 @@ static void bury(struct eng_proc *proc) {
     if (registered) {
         eng_handler_ended(handler, buf_span(&reason));
     }
+    eng_handler_renew(handler);
     eng_handler_leave(handler);
     buf_finish(&reason);
 }

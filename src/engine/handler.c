@@ -23,7 +23,7 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
         !eng_policy_copy(&handler->own_policy, &script->policy) || handler->name == NULL ||
         (handler->path == NULL && script->path != NULL)) {
         err_set(err, "no memory for a handler");
-    } else if (eng_vm_create(&handler->L, handler, err)) {
+    } else if (eng_vm_create(handler, err)) {
         return handler;
     }
     eng_handler_destroy(handler);
@@ -36,9 +36,8 @@ void eng_handler_destroy(struct eng_handler *handler) {
         eng_proc_destroy(handler->procs);
     }
     eng_load_forget(handler);
-    eng_vm_destroy(handler->L);
+    eng_vm_destroy(handler);
     eng_output_finish(handler);
-    eng_pool_destroy(handler->pool);
     buf_finish(&handler->failure);
     buf_finish(&handler->start);
     buf_finish(&handler->last_error);
@@ -110,11 +109,44 @@ void eng_handler_ended(struct eng_handler *handler, struct span reason) {
         return; /* as was wished */
     } else if (too_often(handler)) {
         stay_down(handler, reason, often);
+    } else if (handler->broken) {
+        handler->restart = true;
     } else if (!eng_handler_start(handler)) {
         stay_down(handler, reason, "no memory for a process");
     } else {
         handler->counters.restarts++;
     }
+}
+
+/* Without a VM nothing runs any more. */
+static void stay_without_vm(struct eng_handler *handler, struct eng_version *copy,
+                            const struct err *err) {
+    struct buf reason = {0};
+    eng_reason_atom(&reason, "system_limit");
+    stay_down(handler, buf_span(&reason), err->text);
+    buf_finish(&reason);
+    eng_version_drop(copy);
+}
+
+void eng_handler_renew(struct eng_handler *handler) {
+    struct err err;
+    bool restart = handler->restart;
+    if (!handler->broken || handler->procs != NULL || handler->leaving ||
+        handler->engine->stopping) {
+        return;
+    }
+    struct eng_version *copy = eng_load_copy(handler);
+    eng_load_forget(handler);
+    eng_vm_destroy(handler);
+    handler->broken = handler->restart = false;
+    if (!eng_vm_create(handler, &err)) {
+        stay_without_vm(handler, copy, &err);
+        return;
+    }
+    if (restart && eng_handler_start(handler)) {
+        handler->counters.restarts++;
+    }
+    eng_load_again(handler, copy);
 }
 
 /* }==== */

@@ -97,8 +97,18 @@ static void take_options(struct eng_handler *handler, const struct eng_version *
     }
 }
 
+/* It was live before, in another VM. */
+static bool is_copy(const struct eng_version *version) {
+    return version->number > 0;
+}
+
 static void go_live(struct eng_handler *handler, struct eng_version *version) {
     struct eng_version *old = handler->version;
+    if (is_copy(version)) {
+        handler->version = eng_version_take(version);
+        wake_processes(handler);
+        return;
+    }
     eng_version_number(version);
     handler->version = eng_version_take(version);
     handler->failure.len = 0;
@@ -130,11 +140,11 @@ static void load_failed(struct eng_handler *handler, struct span reason) {
     if (handler->version != NULL) {
         log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
                  "the new script does not load: version %u goes on", handler->version->number);
-    } else if (handler->path != NULL) {
+    } else if (handler->path != NULL || is_copy(handler->tried)) {
         eng_handler_fail(handler, reason);
     }
     answer_failure(handler, reason);
-    if (handler->version == NULL && handler->path == NULL) {
+    if (handler->version == NULL && handler->path == NULL && !is_copy(handler->tried)) {
         eng_handler_unload(handler); /* nothing of it has ever been there */
     }
 }
@@ -175,15 +185,18 @@ static void end_loader(struct eng_handler *handler) {
     }
 }
 
-bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, struct err *err) {
+/* Compiles what the handler is to try, and lets it run. */
+static bool try_version(struct eng_handler *handler, struct eng_version *version, struct err *err) {
     static const struct eng_start start = {.purpose = ENG_LOAD};
-    struct eng_version *version = eng_version_create(handler, text);
     if (version == NULL) {
         return err_set(err, "no memory for a script");
     }
     end_loader(handler);
     eng_version_drop(handler->tried);
     handler->tried = version;
+    if (handler->L == NULL && !eng_vm_create(handler, err)) {
+        return false;
+    }
     if (!eng_version_compile(version, err)) {
         return false;
     }
@@ -196,6 +209,26 @@ bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, st
     return true;
 }
 
+bool eng_load_begin(struct eng_handler *handler, const struct eng_text *text, struct err *err) {
+    return try_version(handler, eng_version_create(handler, text), err);
+}
+
+static void fail_compile(struct eng_handler *handler, const char *why) {
+    struct eng_error error;
+    if (handler->vm != NULL && handler->vm->exceeded) {
+        struct buf reason = {0};
+        eng_reason_limit(&reason, "memory", handler->policy.memory, handler->vm->wanted);
+        eng_error_plain(&error, handler, NULL, buf_span(&reason));
+        buf_finish(&reason);
+    } else {
+        eng_error_compile(&error, handler, NULL, why);
+    }
+    log_text(handler->engine->log, LOG_LEVEL_ERROR, handler->name, buf_span(&error.text));
+    eng_error_keep(&handler->last_error, &error);
+    load_failed(handler, buf_span(&error.reason));
+    eng_error_finish(&error);
+}
+
 void eng_load(struct eng_handler *handler, const struct eng_text *text,
               const struct eng_caller *caller) {
     struct err err;
@@ -203,12 +236,31 @@ void eng_load(struct eng_handler *handler, const struct eng_text *text,
         note_asker(handler, caller, false);
     }
     if (!eng_load_begin(handler, text, &err)) {
-        struct eng_error error;
-        eng_error_compile(&error, handler, NULL, err.text);
-        log_text(handler->engine->log, LOG_LEVEL_ERROR, handler->name, buf_span(&error.text));
-        eng_error_keep(&handler->last_error, &error);
-        load_failed(handler, buf_span(&error.reason));
-        eng_error_finish(&error);
+        fail_compile(handler, err.text);
+    }
+}
+
+struct eng_version *eng_load_copy(struct eng_handler *handler) {
+    const struct eng_version *version = handler->version;
+    if (version == NULL) {
+        return NULL;
+    }
+    struct eng_text text = {.source = buf_span(&version->source),
+                            .policy = version->has_policy ? &version->policy : NULL,
+                            .start = buf_span(&version->start)};
+    struct eng_version *copy = eng_version_create(handler, &text);
+    if (copy != NULL) {
+        copy->is_text = version->is_text;
+        copy->number = version->number;
+        copy->since = version->since;
+    }
+    return copy;
+}
+
+void eng_load_again(struct eng_handler *handler, struct eng_version *copy) {
+    struct err err;
+    if (copy != NULL && !try_version(handler, copy, &err)) {
+        fail_compile(handler, err.text);
     }
 }
 

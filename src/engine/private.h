@@ -10,6 +10,7 @@
 #include "base/ext.h"
 #include "engine/caller.h"
 #include "engine/engine.h"
+#include "engine/heap.h"
 #include "engine/slice.h"
 
 struct eng_handler;
@@ -511,12 +512,15 @@ struct eng_handler {
     struct eng_policy policy;
     struct eng_policy own_policy;  /* the same while no load has changed it */
     struct eng_timer *leave_timer; /* kills those that are not done with leaving */
-    lua_State *L;                  /* its VM */
-    struct eng_pool *pool;         /* coroutines to borrow */
-    struct eng_version *version;   /* what its processes are to run; NULL: none has loaded */
-    struct eng_version *tried;     /* the last one that was loaded, successfully or not */
-    struct eng_proc *loader;       /* runs the top level of `tried`; NULL: no load is going on */
-    struct eng_asker *askers;      /* who wait for the outcome of the load */
+    lua_State *L;                  /* its VM; NULL: there was no memory for a new one */
+    struct eng_vm *vm;
+    bool broken;                 /* the VM has met its limit: it goes with the last process, */
+    bool restart;                /* and the registered one starts again in a new VM */
+    struct eng_pool *pool;       /* coroutines to borrow */
+    struct eng_version *version; /* what its processes are to run; NULL: none has loaded */
+    struct eng_version *tried;   /* the last one that was loaded, successfully or not */
+    struct eng_proc *loader;     /* runs the top level of `tried`; NULL: no load is going on */
+    struct eng_asker *askers;    /* who wait for the outcome of the load */
     uint32_t last_version;
     struct eng_proc *proc;                       /* the registered process; NULL while it is down */
     struct eng_proc *procs;                      /* all of them */
@@ -557,6 +561,9 @@ void eng_handler_fail(struct eng_handler *handler, struct span reason);
 void eng_handler_unload(struct eng_handler *handler);
 void eng_handler_leave(struct eng_handler *handler);
 
+/* Its VM has met its limit, and the last process has gone: what it ran goes on in a new one. */
+void eng_handler_renew(struct eng_handler *handler);
+
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name);
 
 /* The slice that begins is the handler's. */
@@ -564,6 +571,20 @@ void eng_handler_runs(struct eng_handler *handler);
 
 /* `any`, else `main`, else the only one that the node was started with. */
 struct eng_handler *eng_handler_default(struct engine *engine);
+
+/* }==== */
+
+/* {==== limits.c ========================================================================== */
+
+/* The process ends with {limit, kind, max, used}, and subscribers are told. */
+void eng_limit_hit(struct eng_proc *proc, const char *kind, size_t max, size_t used);
+
+/* Writes what such a reason means; false when it is none. */
+bool eng_limit_tell(struct span reason, char *text, size_t size);
+
+/* To be called when engine->over_memory says that a VM has met its limit, with nothing running: its
+ * processes end, and it starts afresh. */
+void eng_limits_look(struct engine *engine);
 
 /* }==== */
 
@@ -694,6 +715,13 @@ bool eng_load_overran(struct eng_proc *proc);
 /* Frees what a handler has of versions. */
 void eng_load_forget(struct eng_handler *handler);
 
+/* A copy of the version that the handler runs, with its number, for a new VM. NULL: it runs none,
+ * or there is no memory. */
+struct eng_version *eng_load_copy(struct eng_handler *handler);
+
+/* Loads that; nobody is told when it is live again. */
+void eng_load_again(struct eng_handler *handler, struct eng_version *copy);
+
 /* }==== */
 
 /* {==== vm.c: Lua states and their coroutines ============================================= */
@@ -702,13 +730,33 @@ void eng_load_forget(struct eng_handler *handler);
 struct eng_vm {
     struct eng_slice *slice;
     struct eng_handler *handler;
+    struct eng_heap *heap; /* of an untrusted handler; the rest is of one, too */
+    size_t used;           /* bytes */
+    size_t peak;
+    size_t wanted;       /* when there was no more */
+    const void *refused; /* the block that was to grow, last, */
+    size_t refused_more; /* by so many bytes; 0: it has grown */
+    size_t lacking;      /* in this slice, at the most, */
+    size_t refusals;     /* so often */
+    size_t enough;       /* from here on garbage is collected between slices */
+    bool exceeded;       /* it ends */
 };
 
-bool eng_vm_create(lua_State **L, struct eng_handler *handler, struct err *err);
-void eng_vm_destroy(lua_State *L);
+/* Makes handler->L, and what goes with it. */
+bool eng_vm_create(struct eng_handler *handler, struct err *err);
+
+/* Frees it. Nothing runs in an untrusted one any more, no finalizer of ours either. */
+void eng_vm_destroy(struct eng_handler *handler);
+
+/* After a slice of an untrusted one: garbage is collected if much is taken, or if there was not
+ * enough for something; then the VM has met its limit unless that helps. */
+void eng_vm_settle(struct eng_handler *handler);
+
+/* Bytes that the VM takes. */
+size_t eng_vm_memory(const struct eng_handler *handler);
+
 lua_State *eng_pool_borrow(struct eng_handler *handler, int *ref);
 void eng_pool_return(struct eng_handler *handler, lua_State *co, int ref);
-void eng_pool_destroy(struct eng_pool *pool);
 
 /* The handler whose VM this is. [-0, +0, -] */
 struct eng_handler *eng_handler_of(lua_State *L);
@@ -995,6 +1043,7 @@ struct engine {
     uint64_t last_id;
     uint64_t last_ref;
     int32_t last_unlink;
+    bool over_memory; /* see eng_limits_look */
     bool started;
     bool stopping;
 };

@@ -96,13 +96,16 @@ static uint64_t waiting_mail(const struct eng_handler *handler) {
     return count;
 }
 
-static uint64_t vm_bytes(lua_State *L) {
-    return (uint64_t)lua_gc(L, LUA_GCCOUNT) * 1024 + (uint64_t)lua_gc(L, LUA_GCCOUNTB);
+/* The most that the VM has taken; only one with a limit knows. */
+static bool put_peak(struct buf *out, const struct eng_handler *handler) {
+    bool knows = handler->vm != NULL && handler->vm->heap != NULL;
+    return put_key(out, "memory_peak") &&
+           (knows ? ext_put_uint(out, handler->vm->peak) : put_nil(out));
 }
 
 static bool put_handler_stats(struct buf *out, const struct eng_handler *handler) {
     const struct eng_counters *counters = &handler->counters;
-    return ext_put_atom(out, span_str(handler->name)) && ext_put_map(out, 9) &&
+    return ext_put_atom(out, span_str(handler->name)) && ext_put_map(out, 10) &&
            put_uint(out, "messages", counters->messages) &&
            put_uint(out, "errors", counters->errors) &&
            put_uint(out, "restarts", counters->restarts) &&
@@ -111,7 +114,7 @@ static bool put_handler_stats(struct buf *out, const struct eng_handler *handler
            put_uint(out, "processes", count_processes(handler)) &&
            put_uint(out, "run_time", counters->run_ns / 1000) &&
            put_uint(out, "longest_slice", counters->longest_ns / 1000) &&
-           put_uint(out, "memory", vm_bytes(handler->L));
+           put_uint(out, "memory", eng_vm_memory(handler)) && put_peak(out, handler);
 }
 
 static bool put_handlers_stats(struct buf *out, const struct engine *engine) {

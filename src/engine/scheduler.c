@@ -255,9 +255,18 @@ static void job_failed(struct eng_proc *proc) {
 
 /* {==== A slice =========================================================================== */
 
+/* Whether the process ends by a limit of its handler's. */
+static bool is_over_limit(struct eng_proc *proc) {
+    if (proc->handler->policy.trusted) {
+        return false;
+    }
+    eng_vm_settle(proc->handler);
+    return proc->handler->vm->exceeded;
+}
+
 static void after_slice(struct eng_proc *proc, int status) {
     struct dist_peer *crowded = eng_send_crowded(proc->engine);
-    if (proc->killed) {
+    if (proc->killed || is_over_limit(proc)) {
         return;
     }
     if (proc->stage == ENG_ENDING && proc->job != ENG_TERMINATE) {
@@ -298,7 +307,9 @@ static void step(struct engine *engine, uint64_t now) {
             return;
         }
         if (!begin_job(proc, body)) {
-            job_failed(proc);
+            if (!proc->handler->vm->exceeded) {
+                job_failed(proc);
+            }
             return;
         }
         args = 1;
@@ -332,6 +343,9 @@ void eng_sched_turn(struct engine *engine) {
     while (engine->ready != NULL && engine->interrupted == NULL && !(ran && is_long(engine)) &&
            now < end) {
         step(engine, now);
+        if (engine->over_memory) {
+            eng_limits_look(engine);
+        }
         eng_services_turn(engine);
         eng_exit_all(engine);
         ran = true;

@@ -87,7 +87,8 @@ const char *eng_version_file(const struct eng_version *version) {
 
 bool eng_version_compile(struct eng_version *version, struct err *err) {
     lua_State *L = version->handler->L;
-    if (!version->is_text && !file_read(version->handler->path, &version->source, err)) {
+    bool is_read = version->is_text || version->number > 0;
+    if (!is_read && !file_read(version->handler->path, &version->source, err)) {
         buf_finish(&version->source); /* what was read of it */
         return false;
     }
@@ -155,7 +156,7 @@ void eng_version_drop(struct eng_version *version) {
     lua_State *L = version->handler->L;
     int refs[] = {version->chunk_ref, version->value_ref, version->meta_ref, version->env_ref,
                   version->files_ref};
-    for (size_t i = 0; i < sizeof refs / sizeof *refs; i++) {
+    for (size_t i = 0; L != NULL && i < sizeof refs / sizeof *refs; i++) {
         luaL_unref(L, LUA_REGISTRYINDEX, refs[i]);
     }
     buf_finish(&version->source);

@@ -4,7 +4,10 @@
 
 #include "engine/private.h"
 
-enum { POOL_SIZE = 64 };
+enum {
+    POOL_SIZE = 64,
+    MAX_REFUSALS = 100, /* of memory in one slice */
+};
 
 /* Idle coroutines, kept alive by the registry. */
 struct eng_pool {
@@ -35,6 +38,79 @@ static struct eng_vm *vm_of(lua_State *L) {
 
 struct eng_handler *eng_handler_of(lua_State *L) {
     return vm_of(L)->handler;
+}
+
+/* The VM ends as soon as nothing of it runs. */
+static void exceed(struct eng_vm *vm, size_t more) {
+    vm->exceeded = true;
+    vm->wanted = vm->used + more;
+    vm->handler->engine->over_memory = true;
+    eng_slice_stop_soon(vm->slice);
+}
+
+/* There is no more. Lua collects garbage then and asks a second time for the same; its functions
+ * that build strings do not, but raise an error. What these wanted is looked at when the slice is
+ * over: see eng_vm_settle. */
+static void *refuse(struct eng_vm *vm, const void *block, size_t more) {
+    bool again = vm->refused_more == more && vm->refused == block;
+    if (!vm->exceeded &&
+        (again || more > vm->handler->policy.memory || ++vm->refusals > MAX_REFUSALS)) {
+        exceed(vm, more);
+    }
+    vm->refused = block;
+    vm->refused_more = more;
+    vm->lacking = more > vm->lacking ? more : vm->lacking;
+    return NULL;
+}
+
+/* Counts, and keeps to the limit. Lua relies on that making a block smaller never fails. */
+static void *allocate_counted(void *user, void *block, size_t old, size_t size) {
+    struct eng_vm *vm = user;
+    size_t had = block == NULL ? 0 : old; /* without a block it is the kind of object */
+    if (size == 0) {
+        eng_heap_free(vm->heap, block);
+        vm->used -= had;
+        return NULL;
+    }
+    bool grows = size > had;
+    size_t limit = vm->handler->policy.memory;
+    if (grows && (vm->exceeded || vm->used > limit || size - had > limit - vm->used)) {
+        return refuse(vm, block, size - had);
+    }
+    void *moved = eng_heap_resize(vm->heap, block, size);
+    if (moved == NULL) {
+        return grows ? refuse(vm, block, size - had) : block;
+    }
+    vm->used += size - had;
+    vm->peak = vm->used > vm->peak ? vm->used : vm->peak;
+    if (grows && vm->refused == block && vm->refused_more == size - had) {
+        vm->lacking = vm->lacking == vm->refused_more ? 0 : vm->lacking;
+        vm->refused_more = 0; /* the garbage has made room */
+    }
+    return moved;
+}
+
+void eng_vm_settle(struct eng_handler *handler) {
+    struct eng_vm *vm = handler->vm;
+    size_t limit = handler->policy.memory;
+    size_t more = vm->lacking;
+    vm->refused_more = vm->lacking = vm->refusals = 0;
+    if (vm->exceeded || (more == 0 && vm->used < vm->enough)) {
+        return;
+    }
+    lua_gc(handler->L, LUA_GCCOLLECT);
+    vm->enough = vm->used < limit / 2 ? limit / 4 * 3 : vm->used + (limit - vm->used) / 2;
+    if (vm->used > limit || more > limit - vm->used) {
+        exceed(vm, more);
+    }
+}
+
+size_t eng_vm_memory(const struct eng_handler *handler) {
+    if (handler->vm == NULL || handler->vm->heap != NULL) {
+        return handler->vm == NULL ? 0 : handler->vm->used;
+    }
+    return (size_t)lua_gc(handler->L, LUA_GCCOUNT) * 1024 +
+           (size_t)lua_gc(handler->L, LUA_GCCOUNTB);
 }
 
 /* }==== */
@@ -95,45 +171,76 @@ static int on_panic(lua_State *L) {
     return 0;
 }
 
-static lua_State *new_state(struct eng_handler *handler) {
-    struct eng_vm *vm = malloc(sizeof *vm);
+/* Sets handler->vm and handler->L. */
+static bool new_state(struct eng_handler *handler) {
+    bool trusted = handler->policy.trusted;
+    struct eng_vm *vm = calloc(1, sizeof *vm);
     if (vm == NULL) {
-        return NULL;
+        return false;
     }
-    *vm = (struct eng_vm){&handler->engine->slice, handler};
-    lua_State *L = lua_newstate(allocate, vm);
-    if (L == NULL) {
-        free(vm);
-        return NULL;
+    handler->vm = vm;
+    vm->slice = &handler->engine->slice;
+    vm->handler = handler;
+    vm->enough = handler->policy.memory / 4 * 3;
+    vm->heap = trusted ? NULL : eng_heap_create();
+    if (vm->heap == NULL && !trusted) {
+        return false;
     }
-    lua_atpanic(L, on_panic);
-    *(void **)lua_getextraspace(L) = NULL;
-    return L;
+    handler->L = lua_newstate(trusted ? allocate : allocate_counted, vm);
+    if (handler->L == NULL) {
+        return false;
+    }
+    lua_atpanic(handler->L, on_panic);
+    *(void **)lua_getextraspace(handler->L) = NULL;
+    return true;
 }
 
-bool eng_vm_create(lua_State **out, struct eng_handler *handler, struct err *err) {
-    lua_State *L = new_state(handler);
-    handler->pool = calloc(1, sizeof *handler->pool);
-    *out = L;
-    if (L == NULL || handler->pool == NULL) {
-        return err_set(err, "no memory for a Lua state");
+static bool fail(struct eng_handler *handler, struct err *err) {
+    if (handler->vm != NULL && handler->vm->refused_more > 0) {
+        return err_set(err, "the limit of %zu bytes of memory is too small for any script",
+                       handler->policy.memory);
     }
-    lua_pushcfunction(L, open_state);
-    lua_pushlightuserdata(L, handler);
-    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-        err_set(err, "%s", lua_tostring(L, -1));
-        lua_pop(L, 1);
+    return err_set(err, "no memory for a Lua state");
+}
+
+bool eng_vm_create(struct eng_handler *handler, struct err *err) {
+    handler->pool = calloc(1, sizeof *handler->pool);
+    if (handler->pool == NULL || !new_state(handler)) {
+        fail(handler, err);
+        eng_vm_destroy(handler);
+        return false;
+    }
+    lua_pushcfunction(handler->L, open_state);
+    lua_pushlightuserdata(handler->L, handler);
+    int status = lua_pcall(handler->L, 1, 0, 0);
+    if (status != LUA_OK) {
+        if (status == LUA_ERRMEM) {
+            fail(handler, err);
+        } else {
+            err_set(err, "%s", lua_tostring(handler->L, -1));
+        }
+        eng_vm_destroy(handler);
         return false;
     }
     return true;
 }
 
-void eng_vm_destroy(lua_State *L) {
-    if (L != NULL) {
-        struct eng_vm *vm = vm_of(L);
-        lua_close(L);
-        free(vm);
+void eng_vm_destroy(struct eng_handler *handler) {
+    struct eng_vm *vm = handler->vm;
+    if (handler->L != NULL && vm->heap == NULL) {
+        lua_close(handler->L);
     }
+    if (handler->L != NULL && vm->heap != NULL) {
+        term_drop(handler->L);
+    }
+    if (vm != NULL) {
+        eng_heap_destroy(vm->heap);
+    }
+    free(vm);
+    free(handler->pool);
+    handler->L = NULL;
+    handler->vm = NULL;
+    handler->pool = NULL;
 }
 
 /* }==== */
@@ -178,10 +285,6 @@ void eng_pool_return(struct eng_handler *handler, lua_State *co, int ref) {
     pool->idle[pool->count].co = co;
     pool->idle[pool->count].ref = ref;
     pool->count++;
-}
-
-void eng_pool_destroy(struct eng_pool *pool) {
-    free(pool);
 }
 
 /* }==== */

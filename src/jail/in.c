@@ -221,7 +221,7 @@ bool jail_send(struct jail_worker *worker, struct span node, const struct dist_c
 }
 
 /* The caller whose message is not passed on is told so by the DOWN that he waits for. */
-static void refuse(const struct entry *entry) {
+static void refuse(const struct entry *entry, const char *kind, size_t max, size_t used) {
     struct buf reason = {0};
     struct eng_caller caller;
     struct span body = entry->payload;
@@ -233,8 +233,8 @@ static void refuse(const struct entry *entry) {
                                     ? jail_debt_find(ledger, JAIL_MONITOR, ref, (struct span){0})
                                     : NULL;
     if (monitor != NULL && ext_put_tuple(&reason, 4) && ext_put_atom(&reason, span_str("limit")) &&
-        ext_put_atom(&reason, span_str("mailbox_bytes")) && ext_put_uint(&reason, MAX_WAITING) &&
-        ext_put_uint(&reason, dist_peer_waiting(entry->worker->channel))) {
+        ext_put_atom(&reason, span_str(kind)) && ext_put_uint(&reason, max) &&
+        ext_put_uint(&reason, used)) {
         struct dist_control down = {.op = DIST_MONITOR_P_EXIT,
                                     .from = monitor->what,
                                     .to = monitor->pid,
@@ -245,6 +245,19 @@ static void refuse(const struct entry *entry) {
         jail_debt_drop(ledger, monitor);
     }
     buf_finish(&reason);
+}
+
+/* What the worker is given it may give back. */
+static bool note_terms(const struct entry *entry) {
+    const struct dist_control *control = entry->control;
+    const struct span terms[] = {control->from,   control->to,    control->ref,
+                                 control->reason, control->group, entry->payload};
+    for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
+        if (terms[i].len > 0 && !jail_payload_note(terms[i], &entry->worker->given)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool is_crowded(const struct entry *entry) {
@@ -259,8 +272,14 @@ void jail_enter(struct jail_worker *worker, struct span node, const struct dist_
     if (worker->down) {
         return;
     }
+    if (!note_terms(&entry)) {
+        log_line(worker->jail->log, LOG_LEVEL_WARNING, "lunode",
+                 "dropped a message to a worker: it holds a term that could not come back");
+        refuse(&entry, "term", 0, 0);
+        return;
+    }
     if (is_crowded(&entry)) {
-        refuse(&entry);
+        refuse(&entry, "mailbox_bytes", MAX_WAITING, dist_peer_waiting(worker->channel));
     } else if (note_all(&entry)) {
         jail_send(worker, node, control, payload);
     }

@@ -7,6 +7,9 @@
 /* Beside what a handler's limit allows: head, reason, traceback. */
 enum { SLACK = 1 << 20 };
 
+/* Names that the engine itself sends: of reasons, events, keys of maps. */
+enum { ENGINE_ATOMS = 1000 };
+
 enum verdict {
     PASS,
     DROP,  /* too late: nobody waits any more */
@@ -379,6 +382,47 @@ static void condemn(const struct exit_frame *frame) {
                         (const char *)frame->control.node.data);
 }
 
+/* So many new atoms, beside those of the engine itself. */
+static uint32_t max_fresh(const struct jail_worker *worker) {
+    uint64_t most = ENGINE_ATOMS;
+    for (const struct jail_tenant *tenant = worker->tenants; tenant != NULL;
+         tenant = tenant->next) {
+        most += tenant->policy.atoms;
+    }
+    return most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
+}
+
+/* Whether every term in it is one that a BEAM takes, and makes nothing for ever of. */
+static bool is_sound(struct exit_frame *frame, struct err *err) {
+    struct jail_worker *worker = frame->worker;
+    const struct dist_control *control = &frame->control;
+    const struct span terms[] = {control->from,  control->to,  control->ref,     control->reason,
+                                 control->group, control->mfa, control->options, frame->payload};
+    uint32_t most = max_fresh(worker);
+    for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
+        if (terms[i].len > 0 &&
+            !jail_payload_check(terms[i], &worker->given, most, &worker->fresh, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void pass_or_condemn(struct exit_frame *frame) {
+    struct jail_worker *worker = frame->worker;
+    struct err err;
+    if (frame->payload.len > max_message(worker)) {
+        jail_worker_condemn(worker, "it sent a message of %zu bytes; its handlers may send %zu",
+                            frame->payload.len, max_message(worker) - SLACK);
+    } else if (!is_sound(frame, &err)) {
+        jail_worker_condemn(worker, "it sent %s that may not leave: %s", name_of(frame->control.op),
+                            err.text);
+    } else {
+        jail_pass(worker->jail, &frame->control, frame->payload);
+        jail_worker_hold(worker);
+    }
+}
+
 void jail_leave(struct jail_worker *worker, const struct dist_control *control,
                 struct span payload) {
     struct exit_frame frame = {worker, &worker->ledger, *control, payload};
@@ -387,13 +431,7 @@ void jail_leave(struct jail_worker *worker, const struct dist_control *control,
     }
     switch (check(&frame)) {
     case PASS:
-        if (payload.len > max_message(worker)) {
-            jail_worker_condemn(worker, "it sent a message of %zu bytes; its handlers may send %zu",
-                                payload.len, max_message(worker) - SLACK);
-        } else {
-            jail_pass(worker->jail, &frame.control, payload);
-            jail_worker_hold(worker);
-        }
+        pass_or_condemn(&frame);
         break;
     case CRIME:
         condemn(&frame);

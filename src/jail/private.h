@@ -8,6 +8,7 @@
 #include "dist/peer.h"
 #include "jail/jail.h"
 #include "jail/ledger.h"
+#include "jail/payload.h"
 
 struct jail_worker;
 
@@ -154,6 +155,8 @@ struct jail_worker {
     unsigned parts;  /* handles that are open */
     uint64_t pinged; /* when, ms of the loop; 0: it has answered */
     struct jail_ledger ledger;
+    struct jail_given given; /* what it may name without making something new of it */
+    uint32_t fresh;          /* new atoms and funs that it has sent */
     struct jail_tenant *tenants;
     size_t tenant_count;
     uint64_t idle_since;                     /* ms of the loop; while it has none */

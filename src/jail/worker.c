@@ -139,14 +139,20 @@ static void on_output(uv_poll_t *poll, int status, int events) {
 
 /* {==== Its end =========================================================================== */
 
+static void destroy(struct jail_worker *worker) {
+    jail_ledger_clear(&worker->ledger);
+    term_atoms_destroy(worker->given.atoms);
+    jail_ids_destroy(worker->given.ids);
+    buf_finish(&worker->line);
+    free(worker);
+}
+
 static void on_closed(uv_handle_t *handle) {
     struct jail_worker *worker = handle->data;
     if (--worker->parts > 0) {
         return;
     }
-    jail_ledger_clear(&worker->ledger);
-    buf_finish(&worker->line);
-    free(worker);
+    destroy(worker);
 }
 
 /* Why it has ended, in words. */
@@ -451,14 +457,12 @@ static uint16_t next_slot(struct jail *jail) {
 }
 
 static void abandon_process(uv_handle_t *handle) {
-    free(handle->data);
+    destroy(handle->data);
 }
 
-struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err) {
-    struct ends ends;
+static struct jail_worker *create(struct jail *jail, bool isolated) {
     struct jail_worker *worker = calloc(1, sizeof *worker);
-    if (worker == NULL || !open_ends(&ends, err)) {
-        free(worker);
+    if (worker == NULL) {
         return NULL;
     }
     worker->jail = jail;
@@ -467,6 +471,27 @@ struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct e
     worker->idle_since = uv_now(jail->loop);
     worker->parts = 2;
     worker->process.data = worker;
+    worker->given.atoms = term_atoms_create();
+    worker->given.ids = jail_ids_create();
+    worker->given.self = eng_node_name(jail->engine);
+    if (worker->given.atoms == NULL || worker->given.ids == NULL) {
+        destroy(worker);
+        return NULL;
+    }
+    return worker;
+}
+
+struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err) {
+    struct ends ends;
+    struct jail_worker *worker = create(jail, isolated);
+    if (worker == NULL || !open_ends(&ends, err)) {
+        if (worker != NULL) {
+            destroy(worker);
+        } else {
+            err_set(err, "no memory for a worker");
+        }
+        return NULL;
+    }
     int status = spawn(worker, &ends);
     close(ends.channel[1]);
     close(ends.output[1]);

@@ -47,6 +47,11 @@ enum { MT_KIND = 1, MT_LENGTH, MT_NILS, MT_FLOATS };
 
 enum { SMALL_ARITY = 255 };
 
+struct scratch {
+    struct buf buf;
+    struct scratch *prev, *next;
+};
+
 /* What a Lua state knows of terms. Numbers are references in the registry. */
 struct term_state {
     struct term_atoms *atoms;
@@ -54,7 +59,8 @@ struct term_state {
     int by_length[KIND_COUNT];   /* of the others: a weak table length -> metatable */
     int tuples[SMALL_ARITY + 1]; /* metatables of small tuples, LUA_NOREF until they are needed */
     int identifiers;             /* a weak table bytes -> pid, port or reference */
-    int scratch;                 /* the metatable of scratch buffers */
+    int scratch;                 /* the metatable of scratch buffers, */
+    struct scratch *scratches;   /* and those that there are */
     int encode_metatable;        /* of encode_memory */
     int encode_memory;           /* for the next encoding; false while it is taken */
     int tail;                    /* the string "tail" */

@@ -2,6 +2,7 @@
 #include "term/term.h"
 
 #include <lauxlib.h>
+#include <utlist.h>
 
 #include "term/bigint.h"
 #include "term/private.h"
@@ -22,8 +23,19 @@ struct term_atoms *term_atoms_of(lua_State *L) {
 }
 
 static int free_scratch(lua_State *L) {
-    buf_finish(lua_touserdata(L, 1));
+    struct scratch *scratch = lua_touserdata(L, 1);
+    struct term_state *state = term_state(L);
+    DL_DELETE(state->scratches, scratch);
+    buf_finish(&scratch->buf);
     return 0;
+}
+
+void term_drop(lua_State *L) {
+    struct term_state *state = term_state(L);
+    struct scratch *scratch;
+    DL_FOREACH(state == NULL ? NULL : state->scratches, scratch) {
+        buf_finish(&scratch->buf);
+    }
 }
 
 /* Makes the metatable of scratch buffers. [-0, +0, m] */
@@ -35,11 +47,13 @@ static void open_scratch(lua_State *L, struct term_state *state) {
 }
 
 struct buf *term_scratch(lua_State *L) {
-    struct buf *buf = lua_newuserdatauv(L, sizeof *buf, 0);
-    buf_init(buf);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, term_state(L)->scratch);
+    struct term_state *state = term_state(L);
+    struct scratch *scratch = lua_newuserdatauv(L, sizeof *scratch, 0);
+    buf_init(&scratch->buf);
+    DL_PREPEND(state->scratches, scratch);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, state->scratch);
     lua_setmetatable(L, -2);
-    return buf;
+    return &scratch->buf;
 }
 
 void term_open(lua_State *L, struct term_atoms *atoms) {

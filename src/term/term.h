@@ -50,6 +50,9 @@ struct span term_atom_name(const struct term_atoms *atoms, uint32_t number);
  * `atoms` must outlive the state. [-0, +1, m] */
 void term_open(lua_State *L, struct term_atoms *atoms);
 
+/* Frees what the state has taken from malloc, before it goes without its finalizers. [-0, +0, -] */
+void term_drop(lua_State *L);
+
 /* The atoms that the state was opened with. [-0, +0, -] */
 struct term_atoms *term_atoms_of(lua_State *L);
 

@@ -152,6 +152,33 @@ defmodule Lunode.CommandLineTest do
              ]
     end
 
+    test "finds them behind whatever Lua's sources may have, and not in it" do
+      source = """
+      #!/usr/bin/lua io.open
+      local odd = { "a\\"io.open", 'b\\'io.open\\\\', "c\\z
+         io.open", "\\
+      io.open", [==[ ]] ]=] io.open ]==], 0x1p-4, 1e+5, 3 .. 4, 1 // 2, 5 ~= 6 }
+      --[=[ io.open
+      ]] io.open ]=] function odd.f(a, ...) return a .. io.open end
+      for io in pairs(odd) do odd[io] = os.exit end
+      return function(m) return odd[m], io, _G.io, -#odd // 1 end
+      --[[ not closed io.open]]
+      """
+
+      # Where it is declared `io` is a local, and taken for one from there on.
+      assert [{6, "io.open: " <> _}, {7, "os.exit: " <> _}] = warnings(source)
+    end
+
+    test "says only why a script does not compile when it doesn't" do
+      configuration = "return { handlers = { tenant = { trust = 'none' } } }"
+
+      for source <- ["io.open", "'io.open", "[==[ io", "--[[ io", "\\", "io.open(", "\xFF io"] do
+        folder = folder(%{"tenant.lua" => source, "lunode.lua" => configuration})
+        assert {1, "", said} = lunode(["check", folder])
+        refute said =~ "warning"
+      end
+    end
+
     test "warns of modules, and of what `allow` does not name" do
       source = """
       return function(message)

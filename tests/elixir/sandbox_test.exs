@@ -26,7 +26,7 @@ defmodule Lunode.SandboxTest do
     lua
   end
 
-  defp lua(lua, source), do: Lunode.call(lua, :tenant, {:lua, source})
+  defp lua(lua, source), do: Lunode.call(lua, :tenant, {:lua, source}, 60_000)
 
   # The message of the error that the source ends with.
   defp message_of(lua, source) do
@@ -175,6 +175,170 @@ defmodule Lunode.SandboxTest do
         end)
 
       refute log =~ "root:"
+    end
+  end
+
+  # Over and over: what the source is to end with.
+  defp reason_of(lua, source) do
+    {reason, _call} = catch_exit(lua(lua, source))
+    reason
+  end
+
+  defp stats(lua), do: Lunode.stats(lua).handlers.tenant
+
+  defp eventually(check, left \\ 1_000) do
+    cond do
+      check.() -> true
+      left == 0 -> flunk("it does not come true")
+      true -> Process.sleep(10) && eventually(check, left - 1)
+    end
+  end
+
+  describe "memory:" do
+    @hogs %{
+      strings: "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end",
+      a_string: "return #('x'):rep(1e9)",
+      a_table: "local t = {} for i = 1, 1e9 do t[i] = i end",
+      concat: "local t = {} for i = 1, 1000 do t[i] = ('x'):rep(1e5) end return #table.concat(t)",
+      closures: "local f for i = 1, 1e9 do local g = f f = function() return g end end",
+      coroutines: "local t = {} for i = 1, 1e9 do t[i] = coroutine.create(print) end",
+      deep: "local function f(n) return {f(n + 1)} end return f(1)",
+      caught: "while true do pcall(string.rep, 'x', 1e9) end",
+      caught_inside:
+        "local t = {} while true do pcall(function() t[#t + 1] = ('x'):rep(1e6) .. #t end) end",
+      a_comparator: """
+      local t = {} for i = 1, 1000 do t[i] = i end
+      local u = {}
+      table.sort(t, function(a, b) pcall(function() u[#u + 1] = ('x'):rep(1e5) .. #u end) return a < b end)
+      return erl.sleep(100)
+      """,
+      message_handler: """
+      kept = {}
+      return xpcall(error, function() while true do kept[#kept + 1] = {} end end)
+      """,
+      format: "return #string.format('%s%s%s', ('x'):rep(1e7), ('y'):rep(1e7), ('z'):rep(1e7))",
+      bigints: "local t = {} for i = 1, 1e6 do t[i] = erl.bigint(2) ^ 1000000 + i end",
+      decoded:
+        "local b = erl.encode(erl.list{('x'):rep(9e5)}) local t = {} for i = 1, 1e6 do t[i] = erl.decode(b) end"
+    }
+
+    for {name, source} <- @hogs do
+      @tag source: source
+      test "#{name} beyond the limit", %{source: source} do
+        max = 8 * 1024 * 1024
+        lua = start(limits: [memory: max, time: 60_000])
+        :ok = Lunode.subscribe(lua)
+
+        log =
+          capture_log(fn ->
+            send(self(), {:reason, reason_of(lua, source)}) && Process.sleep(50)
+          end)
+
+        assert_received {:reason, {:limit, :memory, ^max, used}}
+        assert used > max
+        assert log =~ ~r"ended: wanted #{used} bytes of memory: the limit is #{max}"
+        assert length(String.split(log, "wanted")) == 2
+
+        assert_receive {:lunode, _, :limit, :tenant, %{kind: :memory, max: ^max, used: ^used}},
+                       5_000
+
+        # It starts again, with what it had.
+        assert Lunode.call(lua, :tenant, :ping) == "pong"
+        assert %{restarts: 1, memory: memory, memory_peak: peak} = stats(lua)
+        assert memory < 1_000_000 and peak < 1_000_000
+        assert [%{version: 1, state: :running}] = Lunode.handlers(lua)
+      end
+    end
+
+    test "what it takes, and the most it has taken, are reported" do
+      lua = start()
+      lua(lua, "kept = ('x'):rep(5e6) return nil")
+      lua(lua, "kept = nil collectgarbage() return nil")
+      assert %{memory: memory, memory_peak: peak} = stats(lua)
+      assert memory < 1_000_000
+      assert peak > 5_000_000
+    end
+
+    test "all processes of the handler end, other handlers' do not" do
+      lua = start(limits: [memory: 4_000_000])
+      {:ok, _} = Lunode.load(lua, :other, @runner)
+      {:ok, pid} = Lunode.start_process(lua, :other)
+      Process.flag(:trap_exit, true)
+      {:ok, mate} = Lunode.start_process(lua, :tenant)
+      assert {:limit, :memory, _, _} = reason_of(lua, "return #('x'):rep(1e7)")
+      assert_receive {:EXIT, ^mate, {:limit, :memory, 4_000_000, _}}, 5_000
+      assert GenServer.call(pid, :ping) == "pong"
+      assert Lunode.call(lua, :other, :ping) == "pong"
+    end
+
+    test "garbage alone does not end it" do
+      lua = start(limits: [memory: 2_000_000, time: 60_000])
+
+      assert lua(
+               lua,
+               "for i = 1, 100 do local s = ('x'):rep(500):rep(1000) .. i end return 'done'"
+             ) ==
+               "done"
+    end
+
+    test "a script that does not fit is told so" do
+      lua = start_supervised!(Lunode)
+
+      assert {:error, {:limit, :memory, 1_000_000, _}} =
+               Lunode.load(lua, :big, "local s = ('x'):rep(1e7) return {}",
+                 limits: [memory: 1_000_000]
+               )
+
+      assert {:error, {:limit, :memory, 1_000_000, _}} =
+               Lunode.load(lua, :big, "local t = {#{String.duplicate("{},", 100_000)}} return {}",
+                 limits: [memory: 1_000_000]
+               )
+
+      assert {:error, {_, text}} = Lunode.load(lua, :big, "return {}", limits: [memory: 1_000])
+      assert text =~ "1000 bytes of memory is too small"
+      assert Lunode.handlers(lua) == []
+    end
+
+    test "an evaluation that takes too much ends the handler's processes" do
+      lua = start(limits: [memory: 4_000_000])
+
+      assert {:error, {:limit, :memory, 4_000_000, _}} =
+               Lunode.eval(lua, :tenant, "('x'):rep(1e7)")
+
+      assert Lunode.call(lua, :tenant, :ping) == "pong"
+    end
+
+    test "again and again, it stays down" do
+      lua = start(limits: [memory: 4_000_000])
+      for _ <- 1..6, do: reason_of(lua, "return #('x'):rep(1e7)")
+      eventually(fn -> match?([%{state: :down}], Lunode.handlers(lua)) end)
+      assert {{:limit, :memory, 4_000_000, _}, _} = catch_exit(Lunode.call(lua, :tenant, :ping))
+      # Another version brings it back.
+      assert {:ok, 2} = Lunode.load(lua, :tenant, @runner)
+      assert Lunode.call(lua, :tenant, :ping) == "pong"
+    end
+
+    test "what it has of callers and messages goes with it" do
+      lua = start(limits: [memory: 4_000_000])
+
+      for _ <- 1..5 do
+        tasks =
+          for _ <- 1..10,
+              do:
+                Task.async(fn ->
+                  catch_exit(lua(lua, "kept = {erl.from(), kept} return erl.noreply"))
+                end)
+
+        Process.sleep(50)
+
+        assert {:limit, :memory, _, _} =
+                 reason_of(
+                   lua,
+                   "local x = pcall(erl.encode, {1, {2, print}}) return #('x'):rep(1e7)"
+                 )
+
+        for task <- tasks, do: assert({{:limit, :memory, _, _}, _} = Task.await(task))
+      end
     end
   end
 

@@ -1,0 +1,76 @@
+/* The limits of an untrusted handler: what happens when one is met. */
+#include "engine/private.h"
+
+void eng_limit_hit(struct eng_proc *proc, const char *kind, size_t max, size_t used) {
+    struct buf reason = {0};
+    if (proc->killed) {
+        return;
+    }
+    eng_event_limit(proc->handler, kind, max, used);
+    eng_reason_limit(&reason, kind, max, used);
+    eng_exit(proc, buf_span(&reason));
+    buf_finish(&reason);
+}
+
+static bool take_reason(struct span reason, struct span *kind, int64_t *max, int64_t *used) {
+    uint32_t arity;
+    struct span head;
+    bool latin1;
+    return ext_take_tuple(&reason, &arity) && arity == 4 && ext_take(&reason, &head) &&
+           ext_is_atom(head, "limit") && ext_take_atom(&reason, kind, &latin1) &&
+           ext_take_int(&reason, max) && ext_take_int(&reason, used);
+}
+
+bool eng_limit_tell(struct span reason, char *text, size_t size) {
+    static const char *const words[][2] = {
+        {"memory", "wanted %lld bytes of memory: the limit is %lld"},
+        {"time", "ran for %lld ms without an end: the limit is %lld"},
+        {"deadline", "could not be interrupted for %lld ms: the limit is %lld"},
+        {"atoms", "made %lld atoms that there were not before: the limit is %lld"},
+    };
+    struct span kind;
+    int64_t max;
+    int64_t used;
+    if (!take_reason(reason, &kind, &max, &used)) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (span_equal(kind, span_str(words[i][0]))) {
+            (void)snprintf(text, size, words[i][1], (long long)used, (long long)max);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* {==== Memory ============================================================================ */
+
+/* All processes end that share the VM; the log has one line of it. */
+static void end_processes(struct eng_handler *handler) {
+    struct buf reason = {0};
+    size_t max = handler->policy.memory;
+    struct eng_proc *first = handler->engine->running != NULL ? handler->engine->running : NULL;
+    if (first == NULL || first->handler != handler || first->killed) {
+        first = handler->procs;
+    }
+    eng_event_limit(handler, "memory", max, handler->vm->wanted);
+    eng_reason_limit(&reason, "memory", max, handler->vm->wanted);
+    for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
+        proc->logged = proc->logged || proc != first;
+        eng_exit(proc, buf_span(&reason));
+    }
+    buf_finish(&reason);
+}
+
+void eng_limits_look(struct engine *engine) {
+    engine->over_memory = false;
+    for (struct eng_handler *handler = engine->handlers; handler != NULL; handler = handler->next) {
+        if (handler->vm != NULL && handler->vm->exceeded && !handler->broken) {
+            handler->broken = true;
+            end_processes(handler);
+        }
+    }
+    eng_exit_all(engine);
+}
+
+/* }==== */
