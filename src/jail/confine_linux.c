@@ -215,6 +215,7 @@ static const int plain_calls[] = {
     SCMP_SYS(brk),
     SCMP_SYS(munmap),
     SCMP_SYS(mremap),
+    SCMP_SYS(sysinfo), /* qsort() asks how much memory there is */
     /* time */
     SCMP_SYS(clock_gettime),
     SCMP_SYS(clock_getres),
@@ -223,6 +224,7 @@ static const int plain_calls[] = {
     SCMP_SYS(clock_nanosleep),
     SCMP_SYS(nanosleep),
     SCMP_SYS(getrusage),
+    SCMP_SYS(setitimer),
     SCMP_SYS(restart_syscall),
     /* threads, their signals, the end */
     SCMP_SYS(futex),
@@ -232,6 +234,7 @@ static const int plain_calls[] = {
     SCMP_SYS(getcpu),
     SCMP_SYS(rt_sigreturn),
     SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigaction),
     SCMP_SYS(exit),
     SCMP_SYS(exit_group),
     SCMP_SYS(getrandom),
