@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -121,6 +122,7 @@ bool jail_lock(const struct jail_means *means, struct err *err) {
         {RLIMIT_NPROC, 0},
         {RLIMIT_NOFILE, 1}, /* not 0: poll() takes no more descriptors than this */
     };
+    (void)signal(SIGXFSZ, SIG_IGN); /* standard error may be a file: then its words are lost */
     return set_limits(limits, sizeof limits / sizeof limits[0], err) &&
            jail_lock_system(means, err);
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/heap.h"
 #include "engine/turns.h"
 #include "jail/confine.h"
 #include "jail/private.h"
@@ -131,6 +132,18 @@ static bool open_engine(struct inside *inside, char **args, struct err *err) {
     return ok;
 }
 
+/* The heaps' allocator looks at the machine when it is first used. */
+static bool warm_up(struct err *err) {
+    static const size_t sizes[] = {16, 64 << 10, 4 << 20};
+    struct eng_heap *heap = eng_heap_create();
+    bool ok = heap != NULL;
+    for (size_t i = 0; ok && i < sizeof sizes / sizeof *sizes; i++) {
+        ok = eng_heap_resize(heap, NULL, sizes[i]) != NULL;
+    }
+    eng_heap_destroy(heap);
+    return ok || err_set(err, "no memory");
+}
+
 /* What this system lacks the operator has allowed to lack, or the node would not start workers. */
 static bool open_all(struct inside *inside, char **args, struct err *err) {
     struct jail_means means;
@@ -151,7 +164,7 @@ static bool open_all(struct inside *inside, char **args, struct err *err) {
     if (eng_turns_start(&inside->turns, &inside->loop, inside->engine, on_turn_done, inside) != 0) {
         return err_set(err, "cannot watch for events");
     }
-    return jail_lock(&means, err);
+    return warm_up(err) && jail_lock(&means, err);
 }
 
 /* }==== */
