@@ -298,7 +298,7 @@ defmodule Lunode.Attacks.ReachTest do
   local values = {
     print, string.rep, {}, coroutine.create(print), function() end, erl.self(), erl.ref(), erl.from(),
     erl.tuple(1), erl.list({}), erl.map({}), erl.null, erl.noreply, erl.bits("a", 3), erl.improper({ 1 }, 2),
-    setmetatable({}, { __name = "name" }), getmetatable(erl.self()) or {}, erl.bigint(2) ^ 70,
+    setmetatable({}, { __name = "name" }), getmetatable(erl.self()) or {}, erl.bigint("100000000000000000000"),
   }
   for i, v in pairs(values) do texts[#texts + 1] = tostring(v) end
   return erl.list(texts)
@@ -381,7 +381,7 @@ defmodule Lunode.Attacks.ReachTest do
   attack "the metatables of terms", fn outcome -> assert {:value, "done"} = outcome end, ~S"""
   local evil = function() hijacked = true return "hijacked" end
   for _, v in ipairs({ erl.self(), erl.ref(), erl.from(), home, erl.tuple(1), erl.list({ 1 }), erl.map({ a = 1 }),
-                       erl.bits("a", 3), erl.improper({ 1 }, 2), erl.bigint(2) ^ 70, erl.null, atom }) do
+                       erl.bits("a", 3), erl.improper({ 1 }, 2), erl.bigint("100000000000000000000"), erl.null, atom }) do
     local meta = getmetatable(v)
     if type(meta) == "table" then
       for _, event in ipairs({ "__index", "__newindex", "__gc", "__eq", "__tostring", "__name", "__metatable", "__len" }) do
@@ -400,7 +400,7 @@ defmodule Lunode.Attacks.ReachTest do
          fn outcome -> assert {:value, _} = outcome end,
          ~S"""
          local values = { erl.self(), erl.ref(), erl.from(), home, erl.tuple(1), erl.list({ 1 }), erl.map({ a = 1 }),
-                          erl.bits("a", 3), erl.improper({ 1 }, 2), erl.bigint(2) ^ 70, erl.null, "x", 1, 1.5, {}, print,
+                          erl.bits("a", 3), erl.improper({ 1 }, 2), erl.bigint("100000000000000000000"), erl.null, "x", 1, 1.5, {}, print,
                           coroutine.create(print), true }
          local functions, seen = {}, {}
          local function collect(t)
@@ -444,7 +444,7 @@ defmodule Lunode.Attacks.ReachTest do
              ~S"""
              local values = {
                erl.self(), erl.ref(), erl.from(), home, victim, erl.tuple(1), erl.list({ 1 }), erl.map({ a = 1 }), {},
-               erl.bits("a", 3), erl.improper({ 1 }, 2), erl.bigint(2) ^ 70, erl.null, "x", "", "%s%d%q", "\0\255", 0, -1,
+               erl.bits("a", 3), erl.improper({ 1 }, 2), erl.bigint("100000000000000000000"), erl.null, "x", "", "%s%d%q", "\0\255", 0, -1,
                1.5, 0 / 0, 1 / 0, math.mininteger, math.maxinteger, 1 << 31, print, function(...) return ... end,
                coroutine.create(function() coroutine.yield() end), true, false, erl.noreply, erl.encode({ 1 }),
                setmetatable({}, { __index = function() return 1 end, __len = function() return 3 end }),
@@ -487,7 +487,7 @@ defmodule Lunode.Attacks.ReachTest do
   attack "a finalizer of ours, called by hand",
          fn outcome -> assert {:value, "done"} = outcome end,
          ~S"""
-         for _, v in ipairs({ erl.self(), erl.ref(), erl.from(), erl.bigint(2) ^ 70, erl.bits("a", 3) }) do
+         for _, v in ipairs({ erl.self(), erl.ref(), erl.from(), erl.bigint("100000000000000000000"), erl.bits("a", 3) }) do
            local meta = getmetatable(v)
            local gc = type(meta) == "table" and rawget(meta, "__gc")
            if gc then for _ = 1, 10 do pcall(gc, v) pcall(gc, {}) pcall(gc, "x") pcall(gc) end end

@@ -257,29 +257,29 @@ defmodule Lunode.Attacks.TimeInCTest do
   # {==== Big integers ==========================================================================
 
   attack "a power that does not fit anywhere", :refused, ~S"""
-  return erl.bigint(7) ^ (1 << 40)
+  return erl.bigint("100000000000000000000") ^ (1 << 40)
   """
 
   attack "a power of 160 million bits", :refused, ~S"""
-  return erl.bigint(3) ^ 100000000
+  return erl.bigint("100000000000000000000") ^ 2500000
   """
 
   attack "a shift by 2^62", :refused, ~S"""
-  return erl.bigint(1) << (1 << 62)
+  return erl.bigint("100000000000000000000") << (1 << 62)
   """
 
   attack "a number that is squared again and again", :refused, ~S"""
-  local x = erl.bigint(3)
+  local x = erl.bigint("100000000000000000000")
   while true do x = x * x end
   """
 
   attack "a long multiplication, for ever", :stopped, ~S"""
-  local x = erl.bigint(3) ^ 1000000
+  local x = erl.bigint("100000000000000000000") ^ 25000
   while true do local y = x * (x + 1) end
   """
 
   attack "the decimal digits of a long number, for ever", :stopped, ~S"""
-  local x = erl.bigint(2) ^ 4000000
+  local x = erl.bigint("100000000000000000000") ^ 60000
   while true do tostring(x) end
   """
 
@@ -289,7 +289,8 @@ defmodule Lunode.Attacks.TimeInCTest do
   """
 
   attack "a division of long numbers, for ever", :stopped, ~S"""
-  local x, y = erl.bigint(3) ^ 2000000, erl.bigint(7) ^ 300000
+  local ten = erl.bigint("100000000000000000000")
+  local x, y = ten ^ 40000, ten ^ 10000 + 7
   while true do local q, r = x // y, x % y end
   """
 
