@@ -38,7 +38,7 @@ defmodule Lunode.Attacks.KnownTest do
            if pcall(string.pack, format, 1) then return format end
            if pcall(string.unpack, format, "xxxxxxxx") then return format end
          end
-         for _, position in ipairs({ math.mininteger, math.maxinteger, -100, 1 << 32, (1 << 63) - 8 }) do
+         for _, position in ipairs({ math.maxinteger, 9, 1 << 32, (1 << 63) - 8 }) do
            if pcall(string.unpack, "i8", "xxxxxxxx", position) then return position end
          end
          if pcall(string.unpack, "s8", ("\255"):rep(16)) then return "s8" end
@@ -211,7 +211,7 @@ defmodule Lunode.Attacks.KnownTest do
   """
 
   attack "redis#11032: a reply whose metatable raises",
-         {:error, ~r/metatable|cannot send|foo/},
+         {:value, []},
          ~S"""
          return setmetatable({}, { __index = function() foo() end, __pairs = error, __len = error })
          """

@@ -103,7 +103,7 @@ defmodule Lunode.Attacks.TimeInCTest do
   return #string.pack("c1000000000", "")
   """
 
-  attack "string.unpack of a million values", {:error, ~r/too many|stack/}, ~S"""
+  attack "string.unpack of a million values", :refused, ~S"""
   return string.unpack(("b"):rep(1000000), ("x"):rep(1000000))
   """
 
@@ -228,21 +228,27 @@ defmodule Lunode.Attacks.TimeInCTest do
   while true do erl.encode(t) end
   """
 
-  attack "erl.decode of a list that claims to be 2^32 long", {:error, ~r/erl\.decode/}, ~S"""
-  return erl.decode("\131l\255\255\255\255" .. ("a\1"):rep(1000))
-  """
+  attack "erl.decode of a list that claims to be 2^32 long",
+         {:error, ~r/cut off|corrupted/},
+         ~S"""
+         return erl.decode("\131l\255\255\255\255" .. ("a\1"):rep(1000))
+         """
 
-  attack "erl.decode of a tuple that claims to be 2^32 long", {:error, ~r/erl\.decode/}, ~S"""
-  return erl.decode("\131i\255\255\255\255" .. ("a\1"):rep(1000))
-  """
+  attack "erl.decode of a tuple that claims to be 2^32 long",
+         {:error, ~r/cut off|corrupted/},
+         ~S"""
+         return erl.decode("\131i\255\255\255\255" .. ("a\1"):rep(1000))
+         """
 
-  attack "erl.decode of a map that claims 2^32 keys", {:error, ~r/erl\.decode/}, ~S"""
+  attack "erl.decode of a map that claims 2^32 keys", {:error, ~r/cut off|corrupted/}, ~S"""
   return erl.decode("\131t\255\255\255\255" .. ("a\1"):rep(1000))
   """
 
-  attack "erl.decode of a big integer that claims 2^32 digits", {:error, ~r/erl\.decode/}, ~S"""
-  return erl.decode("\131o\255\255\255\255\0" .. ("a"):rep(1000))
-  """
+  attack "erl.decode of a big integer that claims 2^32 digits",
+         {:error, ~r/cut off|corrupted/},
+         ~S"""
+         return erl.decode("\131o\255\255\255\255\0" .. ("a"):rep(1000))
+         """
 
   attack "erl.decode of lists in lists, half a million deep", :refused, ~S"""
   return erl.decode("\131" .. ("l\0\0\0\1"):rep(500000))
