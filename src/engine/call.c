@@ -117,12 +117,13 @@ static int erl_call(lua_State *L) {
     lua_settop(L, 3);
     double ms = eng_check_ms(L, 3, DEFAULT_MS);
     eng_dest_check(L, 1, "call", &dest);
+    eng_allow_dest(L, proc, &dest, "call");
     if (is_self(proc, &dest)) {
         return raise_atom(L, "calling_self");
     }
     eng_ref_make(proc->engine, true, &ref);
     if (!eng_watch_add(proc, ENG_WATCH_CALL, buf_span(&ref), dest.to, dest.node)) {
-        return luaL_error(L, "erl.call: no memory");
+        return eng_limit_raise(L, "call", "a call");
     }
     if (proc->outcome == ENG_PENDING) {
         struct dist_control control = eng_dest_control(&dest, proc);
@@ -239,12 +240,13 @@ static int run(lua_State *L, struct eng_proc *proc, const struct rpc *rpc, doubl
     uint8_t bytes[ENG_MAX_REF];
     struct buf ref = {bytes, 0, sizeof bytes};
     struct err err;
+    eng_allow_rpc(L, proc, rpc->node, rpc->module, rpc->function);
     if (!is_reachable(proc->engine, rpc->node)) {
         return raise_atom(L, "noconnection");
     }
     eng_ref_make(proc->engine, true, &ref);
     if (!eng_watch_add(proc, ENG_WATCH_SPAWN, buf_span(&ref), (struct span){0}, rpc->node)) {
-        return luaL_error(L, "erl.%s: no memory", rpc->name);
+        return eng_limit_raise(L, rpc->name, "a call");
     }
     if (!send_request(L, proc, rpc, buf_span(&ref), &err)) {
         return give_up(L, proc, rpc->name, &err);
@@ -288,13 +290,15 @@ static int erl_rpc(lua_State *L) {
 /* The values from 2 on, as a list. [-0, +0, m] */
 static bool put_values(lua_State *L, struct buf *out, struct err *err) {
     int top = lua_gettop(L);
+    size_t start = out->len;
     if (!ext_put_list(out, (uint32_t)(top - 1))) {
         return err_set(err, "no memory for a call");
     }
     for (int i = 2; i <= top; i++) {
         char path[32];
         (void)snprintf(path, sizeof path, "argument %d", i - 1);
-        if (!term_encode(L, i, path, out, err)) {
+        if (!term_encode(L, i, path, out, err) ||
+            !eng_limit_fits(L, out->len - start, "arguments", err)) {
             return false;
         }
     }

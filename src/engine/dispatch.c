@@ -132,7 +132,9 @@ static enum push push_call(lua_State *L, struct eng_proc *proc, struct err *err)
 /* {==== A message ========================================================================= */
 
 static void warn(struct eng_proc *proc, const char *what) {
-    log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name, "%s", what);
+    if (eng_may_log(proc->handler, strlen(what))) {
+        log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name, "%s", what);
+    }
 }
 
 /* Nothing in the script takes this message: its caller is told; the process lives. */
@@ -142,7 +144,7 @@ static void unmatched(struct eng_proc *proc) {
     eng_reason_undef(&reason, mail->body);
     if (mail->caller.kind == ENG_CALL) {
         eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&reason));
-    } else {
+    } else if (eng_may_log(proc->handler, mail->body.len < 64 ? mail->body.len : 64)) {
         struct span name = span_str("a message without a name");
         struct span args;
         uint32_t count;
@@ -158,8 +160,10 @@ static void unmatched(struct eng_proc *proc) {
 static void unreadable(struct eng_proc *proc, const struct err *err) {
     struct buf reason = {0};
     eng_reason_text(&reason, "undecodable", span_str(err->text));
-    log_line(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name,
-             "dropped a message that cannot be read: %s", err->text);
+    if (eng_may_log(proc->handler, strlen(err->text))) {
+        log_line(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name,
+                 "dropped a message that cannot be read: %s", err->text);
+    }
     eng_reply_failure(proc->engine, proc, &proc->current->caller, buf_span(&reason));
     buf_finish(&reason);
 }

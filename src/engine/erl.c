@@ -96,6 +96,7 @@ static int send_message(lua_State *L, const char *function, const char *head) {
     struct err err;
     lua_settop(L, 2);
     eng_dest_check(L, 1, function, &dest);
+    eng_allow_dest(L, proc, &dest, function);
     struct dist_control control = eng_dest_control(&dest, proc);
     eng_reach(engine, dest.node);
     struct buf *out = eng_send_begin(engine, &control, dest.node, &err);
@@ -149,9 +150,10 @@ static void add_node(void *argument, struct dist_peer *peer) {
 
 /* erl.nodes() [-0, +1, m] */
 static int erl_nodes(lua_State *L) {
-    const struct engine *engine = eng_handler_of(L)->engine;
+    const struct eng_handler *handler = eng_handler_of(L);
+    const struct engine *engine = handler->engine;
     lua_newtable(L);
-    if (engine->node != NULL) {
+    if (engine->node != NULL && handler->policy.trusted) {
         dist_node_peers(engine->node, add_node, L);
     }
     term_list(L);

@@ -148,7 +148,8 @@ static int finish_eval(lua_State *L, int status, lua_KContext context) {
     luaL_checkstack(L, LUA_MINSTACK, "too many values");
     bool ok = n == 0 || ext_put_list(list, (uint32_t)n);
     for (int i = 1; ok && i <= n; i++) {
-        ok = put_value(L, i, eval->prompt.len > 0, list, &err);
+        ok = put_value(L, i, eval->prompt.len > 0, list, &err) &&
+             eng_limit_fits(L, list->len, "values", &err);
     }
     eng_eval_flush(proc);
     if (ok && ext_put_nil(list)) {

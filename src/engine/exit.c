@@ -116,7 +116,10 @@ static void tell(struct eng_proc *proc) {
     if (is_failure && !proc->logged) {
         struct eng_error error;
         eng_error_plain(&error, proc->handler, proc, reason);
-        log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&error.text));
+        if (eng_may_log(proc->handler, error.text.len)) {
+            log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name,
+                     buf_span(&error.text));
+        }
         eng_error_keep(&proc->error, &error);
         eng_error_finish(&error);
     }

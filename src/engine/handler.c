@@ -15,6 +15,8 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
         return NULL;
     }
     handler->engine = engine;
+    handler->allowance = (struct term_allowance){
+        .max = script->policy.atoms, .exceeded = eng_limit_atoms, .user = handler};
     handler->name = strdup(script->name);
     handler->path = script->path == NULL ? NULL : strdup(script->path);
     handler->found_in_folder = script->found_in_folder;
@@ -32,6 +34,7 @@ struct eng_handler *eng_handler_create(struct engine *engine, const struct eng_s
 
 void eng_handler_destroy(struct eng_handler *handler) {
     eng_timer_cancel(handler->leave_timer);
+    eng_alarms_leave(handler);
     while (handler->procs != NULL) {
         eng_proc_destroy(handler->procs);
     }
@@ -137,6 +140,7 @@ void eng_handler_renew(struct eng_handler *handler) {
     }
     struct eng_version *copy = eng_load_copy(handler);
     eng_load_forget(handler);
+    eng_alarms_leave(handler);
     eng_vm_destroy(handler);
     handler->broken = handler->restart = false;
     if (!eng_vm_create(handler, &err)) {

@@ -12,6 +12,57 @@ void eng_limit_hit(struct eng_proc *proc, const char *kind, size_t max, size_t u
     buf_finish(&reason);
 }
 
+/* {==== Sizes ============================================================================= */
+
+static bool is_free(const struct eng_handler *handler) {
+    return handler == NULL || handler->policy.trusted;
+}
+
+bool eng_outside_take(struct eng_handler *handler, size_t bytes) {
+    if (is_free(handler)) {
+        return true;
+    }
+    if (handler->outside + bytes > handler->policy.memory) {
+        return false;
+    }
+    handler->outside += bytes;
+    return true;
+}
+
+void eng_outside_give(struct eng_handler *handler, size_t bytes) {
+    if (!is_free(handler)) {
+        handler->outside -= bytes;
+    }
+}
+
+int eng_limit_raise(lua_State *L, const char *function, const char *what) {
+    const struct eng_policy *policy = &eng_handler_of(L)->policy;
+    if (policy->trusted) {
+        return luaL_error(L, "erl.%s: no memory for %s", function, what);
+    }
+    return luaL_error(L,
+                      "erl.%s: no memory for %s: the processes of this handler, their messages, "
+                      "timers, monitors and links may take %I bytes",
+                      function, what, (LUAI_UACINT)policy->memory);
+}
+
+bool eng_limit_fits(lua_State *L, size_t len, const char *root, struct err *err) {
+    const struct eng_policy *policy = &eng_handler_of(L)->policy;
+    return policy->trusted || len <= policy->message ||
+           err_set(err, "%s: more than %zu bytes, which is the limit of a message", root,
+                   policy->message);
+}
+
+/* }==== */
+
+void eng_limit_atoms(void *user) {
+    struct eng_handler *handler = user;
+    struct eng_proc *proc = handler->engine->running;
+    if (proc != NULL && proc->handler == handler) {
+        eng_limit_hit(proc, "atoms", handler->allowance.max, handler->allowance.used + 1);
+    }
+}
+
 static bool take_reason(struct span reason, struct span *kind, int64_t *max, int64_t *used) {
     uint32_t arity;
     struct span head;

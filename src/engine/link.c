@@ -27,10 +27,16 @@ static struct eng_link *find(const struct eng_proc *proc, struct span other) {
 }
 
 static struct eng_link *create(struct eng_proc *proc, struct span other) {
-    struct eng_link *link = calloc(1, sizeof *link + 8 + other.len);
-    if (link == NULL) {
+    size_t size = sizeof(struct eng_link) + 8 + other.len;
+    if (!eng_outside_take(proc->handler, size)) {
         return NULL;
     }
+    struct eng_link *link = calloc(1, size);
+    if (link == NULL) {
+        eng_outside_give(proc->handler, size);
+        return NULL;
+    }
+    link->size = size;
     link->proc = proc;
     link->key_len = make_key(link->key, proc, other);
     link->other = span_of(link->key + 8, other.len);
@@ -42,6 +48,7 @@ static struct eng_link *create(struct eng_proc *proc, struct span other) {
 static void forget(struct eng_link *link) {
     HASH_DELETE(hh, link->proc->engine->links, link);
     DL_DELETE(link->proc->links, link);
+    eng_outside_give(link->proc->handler, link->size);
     free(link);
 }
 
@@ -188,6 +195,7 @@ void eng_links_fire(struct eng_proc *proc, struct span reason) {
         if (link->unlinking == 0) {
             eng_send_control(proc->engine, &control, (struct span){0});
         }
+        eng_outside_give(proc->handler, link->size);
         free(link);
     }
 }

@@ -92,6 +92,10 @@ static void take_options(struct eng_handler *handler, const struct eng_version *
         log_line(handler->engine->log, LOG_LEVEL_ERROR, handler->name,
                  "no memory for its limits: it keeps those that it had");
     }
+    handler->allowance.max = handler->policy.atoms;
+    if (!handler->policy.trusted) {
+        term_set_max_size(handler->L, handler->policy.message);
+    }
     if (version->start.len > 0) {
         eng_reason_copy(&handler->start, buf_span(&version->start));
     }
@@ -311,8 +315,8 @@ static int overrun(lua_State *L) {
 
 bool eng_load_overran(struct eng_proc *proc) {
     lua_State *L = proc->handler->L;
-    if (proc->start->purpose != ENG_LOAD || proc->ran_ns < (uint64_t)LOAD_MS * 1000000 ||
-        !lua_checkstack(proc->co, 1)) {
+    if (proc->start->purpose != ENG_LOAD || !proc->handler->policy.trusted ||
+        proc->ran_ns < (uint64_t)LOAD_MS * 1000000 || !lua_checkstack(proc->co, 1)) {
         return false;
     }
     lua_pushcfunction(L, overrun);

@@ -13,12 +13,16 @@ static void refuse(struct eng_proc *proc, struct eng_mail *mail, const char *kin
                    size_t used) {
     struct buf reason = {0};
     eng_reason_limit(&reason, kind, max, used);
-    if (!proc->mailbox.reported) {
-        proc->mailbox.reported = true;
+    bool is_long = strcmp(kind, "message") == 0;
+    if (is_long || !proc->mailbox.reported) {
+        proc->mailbox.reported = proc->mailbox.reported || !is_long;
         eng_event_limit(proc->handler, kind, max, used);
     }
     if (mail->caller.kind == ENG_CALL || mail->caller.kind == ENG_ANY) {
         eng_reply_failure(proc->engine, proc, &mail->caller, buf_span(&reason));
+    } else if (is_long) {
+        log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name,
+                 "dropped a message of %zu bytes: the limit is %zu", used, max);
     } else if (!proc->mailbox.told_full) {
         proc->mailbox.told_full = true;
         log_line(proc->engine->log, LOG_LEVEL_WARNING, proc->handler->name,
@@ -53,12 +57,21 @@ void eng_mailbox_deliver(struct eng_proc *proc, struct eng_mail *mail) {
     if (is_answered(proc, mail)) {
         return;
     }
-    if (!is_system && box->count >= proc->handler->policy.mailbox) {
-        refuse(proc, mail, "mailbox", proc->handler->policy.mailbox, box->count);
+    const struct eng_policy *policy = &proc->handler->policy;
+    if (!policy->trusted && mail->body.len > policy->message) {
+        refuse(proc, mail, "message", policy->message, mail->body.len);
+        return;
+    }
+    if (!is_system && box->count >= policy->mailbox) {
+        refuse(proc, mail, "mailbox", policy->mailbox, box->count);
         return;
     }
     if (box->bytes > MAX_BYTES) {
         refuse(proc, mail, "mailbox_bytes", MAX_BYTES, box->bytes);
+        return;
+    }
+    if (!eng_outside_take(proc->handler, mail->size)) {
+        refuse(proc, mail, "mailbox_bytes", policy->memory, proc->handler->outside);
         return;
     }
     mail->number = ++box->number;
@@ -78,6 +91,7 @@ void eng_mailbox_take(struct eng_proc *proc, struct eng_mail *mail) {
     DL_DELETE(box->first, mail);
     box->count--;
     box->bytes -= mail->size;
+    eng_outside_give(proc->handler, mail->size);
     box->system -= mail->caller.kind == ENG_SYSTEM;
     box->taken++;
     box->told_full = box->told_full && box->count > 0;

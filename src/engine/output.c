@@ -2,6 +2,7 @@
  * log, under the handler's name. */
 #include <string.h>
 
+#include "base/utf8.h"
 #include "engine/private.h"
 
 /* All arguments as text, with tabs between them; without addresses where nobody is trusted. [-0,
@@ -28,11 +29,38 @@ static struct span join(lua_State *L) {
     return span_of(text, len);
 }
 
+enum { LOG_BYTES = 64 << 10 /* a second, of an untrusted script */ };
+
+bool eng_may_log(struct eng_handler *handler, size_t len) {
+    uint64_t now = uv_hrtime();
+    if (handler->policy.trusted) {
+        return true;
+    }
+    if (now - handler->log_since >= 1000000000U) {
+        if (handler->log_dropped > 0) {
+            log_line(handler->engine->log, LOG_LEVEL_WARNING, handler->name,
+                     "%zu lines were dropped: the log takes %d bytes a second",
+                     handler->log_dropped, LOG_BYTES);
+        }
+        handler->log_since = now;
+        handler->log_bytes = handler->log_dropped = 0;
+    }
+    if (len > LOG_BYTES - handler->log_bytes) {
+        handler->log_dropped++;
+        return false;
+    }
+    handler->log_bytes += len;
+    return true;
+}
+
 /* [-n, +0, e] */
 static int write_line(lua_State *L, enum log_level level) {
     struct eng_handler *handler = eng_handler_of(L);
     struct span text = join(L);
-    if (!eng_eval_print(handler->engine, text, true)) {
+    if (!handler->policy.trusted) {
+        text = utf8_cut(text, LOG_BYTES / 2);
+    }
+    if (!eng_eval_print(handler->engine, text, true) && eng_may_log(handler, text.len + 1)) {
         log_text(handler->engine->log, level, handler->name, text);
     }
     return 0;

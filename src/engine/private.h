@@ -199,6 +199,7 @@ struct eng_watch {
     struct eng_watch *prev, *next; /* of the same process */
     struct eng_proc *proc;
     enum eng_watch_kind kind;
+    size_t size;        /* with what the other side keeps */
     struct span target; /* pid or name; empty for a spawn that was not answered yet */
     struct span node;
     struct span ref;
@@ -235,6 +236,7 @@ struct eng_link {
     struct eng_link *prev, *next; /* of the same process */
     struct eng_proc *proc;
     struct span other; /* pid */
+    size_t size;
     int32_t unlinking; /* the id of an unlink that was not acknowledged; 0: active */
     UT_hash_handle hh; /* by key */
     size_t key_len;
@@ -343,7 +345,9 @@ struct eng_proc {
     struct eng_start *start;
     struct eng_version *version; /* what it runs; NULL before its start */
     struct eng_eval *eval;       /* of ENG_EVAL */
-    uint64_t ran_ns;             /* the time that it has run */
+    uint64_t ran_ns;             /* the time that it has run, */
+    size_t outside;              /* what it takes of its handler's: see eng_outside_take */
+    uint64_t job_ns;             /* of which this job has taken so much of the processor */
     enum eng_stage stage;
     enum eng_job job;
     enum eng_wait wait;
@@ -459,10 +463,13 @@ double eng_timer_left(const struct eng_timer *timer); /* ms */
 
 /* erl.send_after: keeps the message and sends it later. Pushes nothing. False: no memory. */
 struct eng_alarm;
-bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
+bool eng_alarm_start(struct eng_handler *handler, struct span ref, double ms,
                      const struct dist_control *control, struct span node, struct span payload);
-/* The ms that were left; negative when there is no such one. */
-double eng_alarm_cancel(struct engine *engine, struct span ref);
+/* The ms that were left; negative when there is no such one, or an untrusted handler wants to
+ * cancel another's. */
+double eng_alarm_cancel(struct eng_handler *handler, struct span ref);
+/* The handler goes: an untrusted one's are cancelled. */
+void eng_alarms_leave(struct eng_handler *handler);
 void eng_alarms_clear(struct engine *engine);
 
 /* }==== */
@@ -514,6 +521,8 @@ struct eng_handler {
     struct eng_timer *leave_timer; /* kills those that are not done with leaving */
     lua_State *L;                  /* its VM; NULL: there was no memory for a new one */
     struct eng_vm *vm;
+    struct term_allowance allowance; /* an untrusted one's, of new atoms */
+    size_t outside;              /* bytes that it takes outside of the VM: see eng_outside_take */
     bool broken;                 /* the VM has met its limit: it goes with the last process, */
     bool restart;                /* and the registered one starts again in a new VM */
     struct eng_pool *pool;       /* coroutines to borrow */
@@ -527,7 +536,10 @@ struct eng_handler {
     struct eng_proc *ready;                      /* those that can run, in order */
     struct eng_handler *prev_ready, *next_ready; /* handlers that have such */
     struct buf unfinished;                       /* what io.write has written of a line */
-    struct buf warning;                          /* the parts of a warning so far */
+    uint64_t log_since;    /* uv_hrtime of the second in which an untrusted one has logged */
+    size_t log_bytes;      /* so many bytes, */
+    size_t log_dropped;    /* and so many lines more, which were dropped */
+    struct buf warning;    /* the parts of a warning so far */
     struct buf start;      /* the argument of `init`, an external term; may be empty */
     struct buf last_error; /* what went wrong last, for programs: see eng_error */
     struct eng_counters counters;
@@ -578,6 +590,20 @@ struct eng_handler *eng_handler_default(struct engine *engine);
 
 /* The process ends with {limit, kind, max, used}, and subscribers are told. */
 void eng_limit_hit(struct eng_proc *proc, const char *kind, size_t max, size_t used);
+
+/* The running process has made a new atom that the handler may not make. */
+void eng_limit_atoms(void *handler);
+
+/* What an untrusted handler has outside of its VM (processes, their messages, timers, monitors,
+ * links) may take as much again. False: no more. */
+bool eng_outside_take(struct eng_handler *handler, size_t bytes);
+void eng_outside_give(struct eng_handler *handler, size_t bytes);
+
+/* Raises: there is no memory, or no more of it for this handler. [-0, +0, e] */
+int eng_limit_raise(lua_State *L, const char *function, const char *what);
+
+/* Whether so many bytes fit into a message of the script's. [-0, +0, -] */
+bool eng_limit_fits(lua_State *L, size_t len, const char *root, struct err *err);
 
 /* Writes what such a reason means; false when it is none. */
 bool eng_limit_tell(struct span reason, char *text, size_t size);
@@ -816,6 +842,22 @@ struct dist_control eng_dest_control(const struct eng_dest *dest, const struct e
 
 /* }==== */
 
+/* {==== allow.c: whom an untrusted script may reach ======================================= */
+
+/* Each raises when the policy of the process's handler refuses it. [-0, +0, e] */
+void eng_allow_dest(lua_State *L, const struct eng_proc *proc, const struct eng_dest *dest,
+                    const char *function);
+/* The handler's own processes alone. */
+void eng_allow_pid(lua_State *L, const struct eng_proc *proc, struct span pid,
+                   const char *function);
+void eng_allow_rpc(lua_State *L, const struct eng_proc *proc, struct span node, struct span module,
+                   struct span function);
+/* Always refused to an untrusted script. */
+void eng_allow_nothing(lua_State *L, const struct eng_proc *proc, const char *function,
+                       const char *target);
+
+/* }==== */
+
 /* {==== wait.c, call.c, signals.c: more of `erl` ========================================== */
 
 extern const luaL_Reg eng_wait_functions[];
@@ -847,6 +889,10 @@ enum { ENG_MAX_UNFINISHED = 64 << 10 }; /* a line that grows beyond leaves in pa
 /* Sets `print`, `io.write`, `erl.log` and where warnings go. Expects the table `erl` on top. [-0,
  * +0, m] */
 void eng_output_open(lua_State *L);
+
+/* Whether the log takes a line of that many bytes more of the handler, which is counted: an
+ * untrusted one must not fill it. */
+bool eng_may_log(struct eng_handler *handler, size_t len);
 
 /* The handler writes no more: what io.write left unfinished leaves as a line. */
 void eng_output_finish(struct eng_handler *handler);
@@ -1069,7 +1115,9 @@ struct engine {
     uint64_t last_id;
     uint64_t last_ref;
     int32_t last_unlink;
-    bool over_memory; /* see eng_limits_look */
+    bool over_memory;   /* see eng_limits_look */
+    bool has_untrusted; /* there was an untrusted handler, */
+    uint64_t turn_ns;   /* so this counts: the thread's processor time when the turn began */
     bool started;
     bool stopping;
 };

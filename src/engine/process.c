@@ -47,12 +47,18 @@ static struct eng_proc *create(struct engine *engine) {
 
 struct eng_proc *eng_proc_create(struct engine *engine, struct eng_handler *handler,
                                  const struct eng_start *start) {
+    size_t size = sizeof(struct eng_proc) + sizeof *start + start->args.len;
+    if (!eng_outside_take(handler, size)) {
+        return NULL;
+    }
     struct eng_start *copy = copy_start(start);
     struct eng_proc *proc = copy == NULL ? NULL : create(engine);
     if (proc == NULL) {
+        eng_outside_give(handler, size);
         free(copy);
         return NULL;
     }
+    proc->outside = size;
     proc->start = copy;
     proc->handler = handler;
     DL_APPEND(handler->procs, proc);
@@ -134,6 +140,7 @@ void eng_proc_destroy(struct eng_proc *proc) {
     eng_links_clear(proc);
     eng_names_clear(proc);
     HASH_DELETE(hh, proc->engine->procs, proc);
+    eng_outside_give(proc->handler, proc->outside);
     if (proc->handler != NULL) {
         free_lua(proc);
         if (proc->handler->proc == proc) {

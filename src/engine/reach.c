@@ -25,8 +25,14 @@ static void forget(struct engine *engine, struct eng_unreached *unreached) {
     free(unreached);
 }
 
+/* An untrusted script makes no connections. */
+static bool may_reach(const struct engine *engine) {
+    const struct eng_proc *proc = engine->running;
+    return proc == NULL || proc->handler == NULL || proc->handler->policy.trusted;
+}
+
 void eng_reach(struct engine *engine, struct span node) {
-    if (node.len == 0 || engine->node == NULL || eng_is_local(engine, node) ||
+    if (!may_reach(engine) || node.len == 0 || engine->node == NULL || eng_is_local(engine, node) ||
         dist_node_peer(engine->node, node) != NULL || find(engine, node) != NULL) {
         return;
     }

@@ -64,10 +64,11 @@ bool eng_put_values(lua_State *L, int n, const char *root, struct buf *out, stru
     if (!ext_put_tuple(out, (uint32_t)n)) {
         return err_set(err, "no memory for a reply");
     }
+    size_t start = out->len;
     for (int i = -n; i < 0; i++) {
         char path[64];
         (void)snprintf(path, sizeof path, "%s %d", root, n + i + 1);
-        if (!term_encode(L, i, path, out, err)) {
+        if (!term_encode(L, i, path, out, err) || !eng_limit_fits(L, out->len - start, root, err)) {
             return false;
         }
     }

@@ -16,9 +16,24 @@ static const char libraries_key; /* its address is the key of the VM's tables, b
 
 /* {==== Functions that differ from Lua's ================================================== */
 
-/* tostring(value) [-1, +1, e] */
+/* What __tostring has returned. [-0, +0, e] */
+static int check_text(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    (void)context;
+    if (!lua_isstring(L, -1)) {
+        return luaL_error(L, "'__tostring' must return a string");
+    }
+    return 1;
+}
+
+/* tostring(value). A __tostring can be interrupted. [-1, +1, e] */
 static int safe_tostring(lua_State *L) {
     luaL_checkany(L, 1);
+    if (luaL_getmetafield(L, 1, "__tostring") != LUA_TNIL) {
+        lua_pushvalue(L, 1);
+        lua_callk(L, 1, 1, 0, check_text);
+        return check_text(L, LUA_OK, 0);
+    }
     term_tostring(L, 1, NULL);
     return 1;
 }

@@ -1,5 +1,6 @@
 /* Whose turn it is. Handlers take turns, and within one its processes: each runs until it waits, is
  * done with a message, or has used its slice. */
+#include <time.h>
 #include <utlist.h>
 
 #include "engine/private.h"
@@ -161,6 +162,7 @@ static lua_CFunction next_job(struct eng_proc *proc) {
 
 /* A coroutine with the job's function and its argument on the stack. */
 static bool begin_job(struct eng_proc *proc, lua_CFunction body) {
+    proc->job_ns = 0;
     proc->co = eng_pool_borrow(proc->handler, &proc->co_ref);
     if (proc->co == NULL) {
         return false;
@@ -222,7 +224,9 @@ static void wrap_for_erpc(struct eng_proc *proc, struct buf *reason) {
 
 /* One event of the log. What went wrong first is what it ends with. */
 static void tell(struct eng_proc *proc, struct eng_error *error) {
-    log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&error->text));
+    if (eng_may_log(proc->handler, error->text.len)) {
+        log_text(proc->engine->log, LOG_LEVEL_ERROR, proc->handler->name, buf_span(&error->text));
+    }
     proc->logged = true;
     if (proc->error.len == 0) {
         eng_error_keep(&proc->error, error);
@@ -256,17 +260,22 @@ static void job_failed(struct eng_proc *proc) {
 /* {==== A slice =========================================================================== */
 
 /* Whether the process ends by a limit of its handler's. */
-static bool is_over_limit(struct eng_proc *proc) {
-    if (proc->handler->policy.trusted) {
+static bool is_over_limit(struct eng_proc *proc, int status) {
+    const struct eng_policy *policy = &proc->handler->policy;
+    uint64_t ms = proc->job_ns / 1000000;
+    if (policy->trusted) {
         return false;
     }
     eng_vm_settle(proc->handler);
-    return proc->handler->vm->exceeded;
+    if (status == LUA_YIELD && !proc->handler->vm->exceeded && ms > policy->time_ms) {
+        eng_limit_hit(proc, "time", policy->time_ms, ms);
+    }
+    return proc->killed || proc->handler->vm->exceeded;
 }
 
 static void after_slice(struct eng_proc *proc, int status) {
     struct dist_peer *crowded = eng_send_crowded(proc->engine);
-    if (proc->killed || is_over_limit(proc)) {
+    if (proc->killed || is_over_limit(proc, status)) {
         return;
     }
     if (proc->stage == ENG_ENDING && proc->job != ENG_TERMINATE) {
@@ -287,8 +296,28 @@ static void after_slice(struct eng_proc *proc, int status) {
     }
 }
 
+/* What this thread has had of the processor. */
+static uint64_t processor_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
+}
+
+/* A short slice counts as a whole; in a longer one others may have had the processor. What it had
+ * since the turn began is asked for then alone: asking takes time. */
+static void count_job(struct eng_proc *proc, uint64_t ns) {
+    if (ns >= TURN_NS) {
+        uint64_t processor = processor_ns() - proc->engine->turn_ns;
+        ns = processor < ns ? processor : ns;
+    }
+    proc->job_ns += ns;
+}
+
 static void count_slice(struct eng_proc *proc, uint64_t ns) {
     struct eng_counters *counters = &proc->handler->counters;
+    if (!proc->handler->policy.trusted) {
+        count_job(proc, ns);
+    }
     proc->ran_ns += ns;
     counters->run_ns += ns;
     if (ns > counters->longest_ns) {
@@ -335,6 +364,9 @@ void eng_sched_turn(struct engine *engine) {
     uint64_t now = uv_hrtime();
     uint64_t end = now + TURN_NS;
     bool ran = false;
+    if (engine->has_untrusted) {
+        engine->turn_ns = processor_ns();
+    }
     if (engine->interrupted != NULL) {
         struct eng_proc *proc = engine->interrupted;
         engine->interrupted = NULL;

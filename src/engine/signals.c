@@ -72,6 +72,9 @@ static struct eng_proc *spawn_lasting(lua_State *L, struct eng_proc *parent) {
     struct eng_handler *handler = eng_handler_find(engine, name);
     struct err err;
     int n = lua_gettop(L);
+    if (handler != parent->handler) {
+        eng_allow_nothing(L, parent, "spawn", "a process of another handler");
+    }
     if (handler == NULL || (handler->version == NULL && handler->proc == NULL)) {
         luaL_error(L, "erl.spawn: %s %s", lua_pushlstring(L, (const char *)name.data, name.len),
                    handler == NULL ? "is no handler" : "did not load");
@@ -80,7 +83,8 @@ static struct eng_proc *spawn_lasting(lua_State *L, struct eng_proc *parent) {
     for (int i = 2; i <= n; i++) {
         char path[32];
         (void)snprintf(path, sizeof path, "argument %d", i);
-        if (!term_encode(L, i, path, &engine->scratch, &err)) {
+        if (!term_encode(L, i, path, &engine->scratch, &err) ||
+            !eng_limit_fits(L, engine->scratch.len, "arguments", &err)) {
             luaL_error(L, "erl.spawn: %s", err.text);
         }
     }
@@ -106,7 +110,7 @@ static int erl_spawn(lua_State *L) {
                           term_type_name(L, 1));
     }
     if (proc == NULL) {
-        return luaL_error(L, "erl.spawn: no memory for a process");
+        return eng_limit_raise(L, "spawn", "a process");
     }
     eng_sched_touch(proc);
     term_push_id(L, buf_span(&proc->pid));
@@ -121,8 +125,9 @@ static int erl_spawn(lua_State *L) {
 static int erl_link(lua_State *L) {
     struct eng_proc *proc = eng_running(L, "link");
     struct span other = check_pid(L, 1);
+    eng_allow_pid(L, proc, other, "link");
     if (!span_equal(other, buf_span(&proc->pid)) && !eng_link(proc, other)) {
-        return luaL_error(L, "erl.link: no memory");
+        return eng_limit_raise(L, "link", "a link");
     }
     return 0;
 }
@@ -142,10 +147,11 @@ static int erl_monitor(lua_State *L) {
     struct eng_dest dest;
     lua_settop(L, 1);
     eng_dest_check(L, 1, "monitor", &dest);
+    eng_allow_dest(L, proc, &dest, "monitor");
     eng_ref_make(proc->engine, false, &ref);
     term_push_id(L, buf_span(&ref));
     if (!eng_watch_add(proc, ENG_WATCH_USER, buf_span(&ref), dest.to, dest.node)) {
-        return luaL_error(L, "erl.monitor: no memory");
+        return eng_limit_raise(L, "monitor", "a monitor");
     }
     return 1;
 }
@@ -211,6 +217,7 @@ int eng_leave(lua_State *L, struct eng_proc *proc) {
 
 /* erl.exit(pid, reason) [-2, +0, e] */
 static int exit_other(lua_State *L, struct eng_proc *proc) {
+    eng_allow_pid(L, proc, check_pid(L, 1), "exit");
     struct dist_control control = {.op = DIST_EXIT2,
                                    .from = buf_span(&proc->pid),
                                    .to = check_pid(L, 1),
@@ -270,6 +277,7 @@ void eng_os_exit_open(lua_State *L) {
 /* erl.register(name [, pid]) [-2, +0, e] */
 static int erl_register(lua_State *L) {
     struct eng_proc *proc = eng_running(L, "register");
+    eng_allow_nothing(L, proc, "register", "a name that others see");
     struct span name = check_atom(L, 1);
     struct err err;
     if (!lua_isnoneornil(L, 2)) {
@@ -289,7 +297,9 @@ static int erl_whereis(lua_State *L) {
     struct span failure;
     const struct eng_proc *proc =
         eng_whereis(eng_handler_of(L)->engine, check_atom(L, 1), &failure);
-    if (proc == NULL || proc->killed) {
+    const struct eng_handler *handler = eng_handler_of(L);
+    bool hidden = proc != NULL && proc->handler != handler && !handler->policy.trusted;
+    if (proc == NULL || proc->killed || hidden) {
         lua_pushnil(L);
     } else {
         term_push_id(L, buf_span(&proc->pid));
@@ -313,19 +323,20 @@ static int erl_send_after(lua_State *L) {
     double ms = eng_check_ms(L, 3, 0);
     luaL_argcheck(L, ms >= 0, 3, "a finite number of milliseconds expected");
     eng_dest_check(L, 1, "send_after", &dest);
+    eng_allow_dest(L, proc, &dest, "send_after");
     eng_ref_make(engine, false, &ref);
     term_push_id(L, buf_span(&ref));
     struct span payload = encode(L, engine, 2, "send_after", "message");
     struct dist_control control = eng_dest_control(&dest, proc);
-    if (!eng_alarm_start(engine, buf_span(&ref), ms, &control, dest.node, payload)) {
-        return luaL_error(L, "erl.send_after: no memory");
+    if (!eng_alarm_start(proc->handler, buf_span(&ref), ms, &control, dest.node, payload)) {
+        return eng_limit_raise(L, "send_after", "a timer");
     }
     return 1;
 }
 
 /* erl.cancel(timer): the ms that were left, or false. [-1, +1, e] */
 static int erl_cancel(lua_State *L) {
-    double left = eng_alarm_cancel(eng_handler_of(L)->engine, check_ref(L, 1));
+    double left = eng_alarm_cancel(eng_handler_of(L), check_ref(L, 1));
     if (left < 0) {
         lua_pushboolean(L, false);
     } else {

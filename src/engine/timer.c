@@ -58,6 +58,8 @@ double eng_timer_left(const struct eng_timer *timer) {
 
 struct eng_alarm {
     struct engine *engine;
+    struct eng_handler *handler; /* whose script started it; NULL: it has gone */
+    size_t size;
     struct eng_timer *timer;
     struct dist_control control;
     struct span ref;
@@ -69,14 +71,21 @@ struct eng_alarm {
 
 static void forget(struct eng_alarm *alarm) {
     HASH_DELETE(hh, alarm->engine->alarms, alarm);
+    eng_outside_give(alarm->handler, alarm->size);
     free(alarm);
+}
+
+static bool is_trusted(const struct eng_alarm *alarm) {
+    return alarm->handler == NULL || alarm->handler->policy.trusted;
 }
 
 static void ring(void *user) {
     struct eng_alarm *alarm = user;
     struct engine *engine = alarm->engine;
     struct err err;
-    eng_reach(engine, alarm->node);
+    if (is_trusted(alarm)) {
+        eng_reach(engine, alarm->node);
+    }
     struct buf *out = eng_send_begin(engine, &alarm->control, alarm->node, &err);
     if (out != NULL) { /* a node that has gone meanwhile gets no message, as everywhere */
         if (buf_append(out, alarm->payload.data, alarm->payload.len)) {
@@ -88,15 +97,26 @@ static void ring(void *user) {
     forget(alarm);
 }
 
-bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
+bool eng_alarm_start(struct eng_handler *handler, struct span ref, double ms,
                      const struct dist_control *control, struct span node, struct span payload) {
-    struct eng_alarm *alarm = malloc(sizeof *alarm + ref.len + node.len + payload.len +
-                                     control->from.len + control->to.len);
-    if (alarm == NULL) {
+    struct engine *engine = handler->engine;
+    size_t size = sizeof(struct eng_alarm) + ref.len + node.len + payload.len + control->from.len +
+                  control->to.len;
+    if (!eng_outside_take(handler, size)) {
         return false;
     }
-    *alarm = (struct eng_alarm){
-        .engine = engine, .control = *control, .ref = ref, .node = node, .payload = payload};
+    struct eng_alarm *alarm = malloc(size);
+    if (alarm == NULL) {
+        eng_outside_give(handler, size);
+        return false;
+    }
+    *alarm = (struct eng_alarm){.engine = engine,
+                                .handler = handler,
+                                .size = size,
+                                .control = *control,
+                                .ref = ref,
+                                .node = node,
+                                .payload = payload};
     uint8_t *at = alarm->bytes;
     alarm->ref = span_keep(&at, alarm->ref);
     alarm->node = span_keep(&at, alarm->node);
@@ -105,6 +125,7 @@ bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
     alarm->control.to = span_keep(&at, alarm->control.to);
     alarm->timer = eng_timer_start(engine, ms, ring, alarm);
     if (alarm->timer == NULL) {
+        eng_outside_give(handler, size);
         free(alarm);
         return false;
     }
@@ -112,10 +133,10 @@ bool eng_alarm_start(struct engine *engine, struct span ref, double ms,
     return true;
 }
 
-double eng_alarm_cancel(struct engine *engine, struct span ref) {
+double eng_alarm_cancel(struct eng_handler *handler, struct span ref) {
     struct eng_alarm *alarm;
-    HASH_FIND(hh, engine->alarms, ref.data, ref.len, alarm);
-    if (alarm == NULL) {
+    HASH_FIND(hh, handler->engine->alarms, ref.data, ref.len, alarm);
+    if (alarm == NULL || (!handler->policy.trusted && alarm->handler != handler)) {
         return -1;
     }
     double left = eng_timer_left(alarm->timer);
@@ -130,6 +151,19 @@ void eng_alarms_clear(struct engine *engine) {
     HASH_ITER(hh, engine->alarms, alarm, next) {
         eng_timer_cancel(alarm->timer);
         forget(alarm);
+    }
+}
+
+void eng_alarms_leave(struct eng_handler *handler) {
+    struct eng_alarm *alarm;
+    struct eng_alarm *next;
+    HASH_ITER(hh, handler->engine->alarms, alarm, next) {
+        if (alarm->handler == handler && !handler->policy.trusted) {
+            eng_timer_cancel(alarm->timer);
+            forget(alarm);
+        } else if (alarm->handler == handler) {
+            alarm->handler = NULL;
+        }
     }
 }
 

@@ -160,6 +160,8 @@ static int open_state(lua_State *L) {
         eng_os_exit_open(L);
     } else {
         eng_sandbox_seal(L);
+        term_set_allowance(L, &handler->allowance);
+        term_set_max_size(L, handler->policy.message);
     }
     return 0;
 }
@@ -180,6 +182,7 @@ static bool new_state(struct eng_handler *handler) {
     }
     handler->vm = vm;
     vm->slice = &handler->engine->slice;
+    handler->engine->has_untrusted = handler->engine->has_untrusted || !trusted;
     vm->handler = handler;
     vm->enough = handler->policy.memory / 4 * 3;
     vm->heap = trusted ? NULL : eng_heap_create();

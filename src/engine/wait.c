@@ -81,8 +81,10 @@ static int look(lua_State *L, struct eng_proc *proc);
 
 /* The time is over, or there is more to look at. */
 static int woken(lua_State *L, int status, lua_KContext context) {
+    struct eng_proc *proc = (struct eng_proc *)context;
     (void)status;
-    return look(L, (struct eng_proc *)context);
+    proc->job_ns = proc->job == ENG_RUN ? 0 : proc->job_ns;
+    return look(L, proc);
 }
 
 /* Pushes the message and its caller. Making the values may run a script's `__gc`, which may call
@@ -101,10 +103,12 @@ static void push_message(lua_State *L, struct eng_proc *proc, struct eng_mail *m
     eng_from_push(L, proc, mail);
 }
 
+/* What a loop of the script's own has waited for, it may take its time over. */
 static int take(lua_State *L, struct eng_proc *proc, struct eng_mail *mail) {
     push_message(L, proc, mail);
     eng_mailbox_take(proc, mail);
     eng_mail_free(proc, mail);
+    proc->job_ns = proc->job == ENG_RUN ? 0 : proc->job_ns;
     proc->handler->counters.messages++;
     return 2;
 }

@@ -36,10 +36,16 @@ static struct eng_watch *find(struct engine *engine, struct span ref) {
 
 static struct eng_watch *create(struct eng_proc *proc, struct span ref, struct span target,
                                 struct span node) {
-    struct eng_watch *watch = calloc(1, sizeof *watch + ref.len + target.len + node.len);
-    if (watch == NULL) {
+    size_t size = sizeof(struct eng_watch) + ref.len + target.len + node.len;
+    if (!eng_outside_take(proc->handler, 2 * size)) {
         return NULL;
     }
+    struct eng_watch *watch = calloc(1, size);
+    if (watch == NULL) {
+        eng_outside_give(proc->handler, 2 * size);
+        return NULL;
+    }
+    watch->size = 2 * size;
     uint8_t *at = watch->bytes;
     watch->proc = proc;
     watch->ref = span_keep(&at, ref);
@@ -57,6 +63,7 @@ static void forget(struct eng_watch *watch) {
     }
     HASH_DELETE(hh, proc->engine->watches, watch);
     DL_DELETE(proc->watches, watch);
+    eng_outside_give(proc->handler, watch->size);
     free(watch);
 }
 
@@ -78,8 +85,14 @@ static void stop(struct eng_watch *watch) {
 
 /* A call out has its answer. */
 static void answer(struct eng_proc *proc, enum eng_outcome outcome, struct span term) {
+    const struct eng_handler *handler = proc->handler;
     proc->outcome = outcome;
-    eng_reason_copy(&proc->answer, term);
+    if (handler != NULL && !handler->policy.trusted && term.len > handler->policy.message) {
+        proc->outcome = ENG_FAILED;
+        eng_reason_limit(&proc->answer, "message", handler->policy.message, term.len);
+    } else {
+        eng_reason_copy(&proc->answer, term);
+    }
     if (proc->wait == ENG_WAIT_ANSWER) {
         eng_sched_wake(proc);
     }

@@ -168,7 +168,20 @@ struct span term_latin1_to_utf8(struct span latin1, uint8_t *out) {
     return span_of(out, len);
 }
 
-bool term_atom_take(struct term_atoms *atoms, struct span *in, uint32_t *number, struct err *err) {
+bool term_atom_make(struct term_atoms *atoms, struct term_allowance *allowance, struct span name,
+                    uint32_t *number, struct err *err) {
+    if (allowance != NULL && term_atom_find(atoms, name) == 0) {
+        if (allowance->used >= allowance->max) {
+            allowance->exceeded(allowance->user);
+            return err_set(err, "%u new atoms are all that this handler may make", allowance->max);
+        }
+        allowance->used++;
+    }
+    return term_atom_intern(atoms, name, number, err);
+}
+
+bool term_atom_take(struct term_atoms *atoms, struct term_allowance *allowance, struct span *in,
+                    uint32_t *number, struct err *err) {
     struct span name;
     struct span rest = *in;
     bool latin1;
@@ -183,7 +196,7 @@ bool term_atom_take(struct term_atoms *atoms, struct span *in, uint32_t *number,
     if (latin1) {
         name = term_latin1_to_utf8(name, utf8);
     }
-    if (!term_atom_intern(atoms, name, number, err)) {
+    if (!term_atom_make(atoms, allowance, name, number, err)) {
         return false;
     }
     *in = rest;

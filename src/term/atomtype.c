@@ -51,6 +51,16 @@ void term_push_atom(lua_State *L, struct span name) {
     term_push_atom_number(L, number);
 }
 
+void term_make_atom(lua_State *L, struct span name) {
+    struct err err;
+    uint32_t number;
+    struct term_state *state = term_state(L);
+    if (!term_atom_make(state->atoms, state->allowance, name, &number, &err)) {
+        luaL_error(L, "%s", err.text);
+    }
+    term_push_atom_number(L, number);
+}
+
 struct span term_to_atom(lua_State *L, int idx) {
     const struct term_atoms *atoms = term_atoms_of(L);
     return term_atom_name(atoms, term_atom_number(L, atoms, idx));
@@ -77,7 +87,7 @@ static int make_atom(lua_State *L) {
         return luaL_error(L, "an atom's name is a string, not a %s", term_type_name(L, 2));
     }
     const char *name = lua_tolstring(L, 2, &len);
-    term_push_atom(L, span_of(name, len));
+    term_make_atom(L, span_of(name, len));
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -2); /* atom, name, atom */
     lua_rawset(L, lua_upvalueindex(1));

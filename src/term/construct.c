@@ -108,7 +108,7 @@ static void atom_key(lua_State *L, int idx) {
         return;
     }
     const char *name = lua_tolstring(L, idx, &len);
-    term_push_atom(L, span_of(name, len));
+    term_make_atom(L, span_of(name, len));
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
         term_push_null(L);

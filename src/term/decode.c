@@ -26,6 +26,7 @@ struct frame {
 struct decoder {
     lua_State *L;
     struct term_state *state;
+    struct term_allowance *allowance; /* NULL: new atoms do not count */
     struct err *err;
     const uint8_t *start;
     const uint8_t *p;
@@ -219,7 +220,7 @@ static enum result take_big(struct decoder *d) {
 static enum result take_atom(struct decoder *d) {
     struct span in = span_of(d->p, left(d));
     uint32_t number;
-    if (!term_atom_take(d->state->atoms, &in, &number, d->err)) {
+    if (!term_atom_take(d->state->atoms, d->allowance, &in, &number, d->err)) {
         return fail_with(d);
     }
     term_push_atom_number(d->L, number);
@@ -261,7 +262,7 @@ static enum result take_bits(struct decoder *d) {
 
 static enum result take_id(struct decoder *d) {
     struct span in = span_of(d->p, left(d));
-    if (!term_id_take(d->L, d->state, &in, d->err)) {
+    if (!term_id_take(d->L, d->state, d->allowance, &in, d->err)) {
         return fail_with(d);
     }
     d->p = in.data;
@@ -612,13 +613,16 @@ static bool run(struct decoder *d) {
     return false;
 }
 
-bool term_decode(lua_State *L, struct span *in, struct err *err) {
+/* [-0, +1, m] */
+static bool decode(lua_State *L, struct term_allowance *allowance, struct span *in,
+                   struct err *err) {
     struct decoder d;
     if (!lua_checkstack(L, STACK_MARGIN)) {
         return err_set(err, "no room on the Lua stack");
     }
     d.L = L;
     d.state = term_state(L);
+    d.allowance = allowance;
     d.err = err;
     d.start = d.p = in->data;
     d.end = in->data + in->len;
@@ -635,6 +639,14 @@ bool term_decode(lua_State *L, struct span *in, struct err *err) {
     lua_replace(L, d.base);
     *in = span_of(d.p, left(&d));
     return true;
+}
+
+bool term_decode(lua_State *L, struct span *in, struct err *err) {
+    return decode(L, NULL, in, err);
+}
+
+bool term_decode_counted(lua_State *L, struct span *in, struct err *err) {
+    return decode(L, term_state(L)->allowance, in, err);
 }
 
 /* }==== */

@@ -167,6 +167,11 @@ static bool put_number(struct encoder *e) {
     return put_float(e, lua_tonumber(e->L, -1));
 }
 
+static bool fail_size(struct encoder *e) {
+    return term_encode_fail(e, 0, "more than %zu bytes, which is the limit of a message",
+                            e->state->max_size);
+}
+
 static bool put_leaf(struct encoder *e, int type) {
     switch (type) {
     case LUA_TNIL:
@@ -262,6 +267,10 @@ static bool open_table(struct encoder *e) {
 /* Writes the value on the top and pops it, or opens it. [-1, +0, m] or [-0, +0 or 1, m] */
 static bool put_value(struct encoder *e) {
     int type = lua_type(e->L, -1);
+    size_t more = type == LUA_TSTRING || type == LUA_TUSERDATA ? lua_rawlen(e->L, -1) : 0;
+    if (e->out->len > e->end || more > e->end - e->out->len) {
+        return fail_size(e);
+    }
     if (type == LUA_TTABLE) {
         return open_table(e);
     }
@@ -490,13 +499,15 @@ static bool encode(lua_State *L, int idx, const char *root, bool canonical, stru
     e.out = out;
     e.err = err;
     e.root = root;
+    e.end = e.state->max_size == 0 || e.state->max_size > SIZE_MAX - len ? SIZE_MAX
+                                                                         : len + e.state->max_size;
     e.in_key = canonical;
     e.depth = 0;
     e.ranges_len = 0;
     e.memory = term_encode_take_memory(L, e.state);
     int top = lua_gettop(L);
     lua_pushvalue(L, idx);
-    bool ok = run(&e);
+    bool ok = run(&e) && (out->len <= e.end || fail_size(&e));
     lua_settop(L, top);
     term_encode_give_memory(L, e.state);
     if (!ok) {

@@ -57,6 +57,7 @@ struct encoder {
     struct err *err;
     const char *root;
     struct encode_memory *memory;
+    size_t end;      /* where `out` may not grow beyond */
     uint32_t in_key; /* how many open maps are writing a key that is a container */
     uint32_t depth;
     size_t ranges_len;

@@ -82,10 +82,10 @@ static void put_name(struct form *form, struct span name) {
 }
 
 /* Moves an atom from `in` to the form. */
-static bool move_atom(struct term_atoms *atoms, struct span *in, struct form *form,
-                      struct err *err) {
+static bool move_atom(struct term_atoms *atoms, struct term_allowance *allowance, struct span *in,
+                      struct form *form, struct err *err) {
     uint32_t number;
-    if (!term_atom_take(atoms, in, &number, err)) {
+    if (!term_atom_take(atoms, allowance, in, &number, err)) {
         return false;
     }
     put_name(form, term_atom_name(atoms, number));
@@ -128,8 +128,9 @@ static uint16_t take_words(const struct layout *layout, struct span *in) {
 }
 
 /* Takes an identifier off `in` in its one form. */
-static bool take_identifier(struct term_atoms *atoms, const struct layout *layout, struct span *in,
-                            struct form *form, struct err *err) {
+static bool take_identifier(struct term_atoms *atoms, struct term_allowance *allowance,
+                            const struct layout *layout, struct span *in, struct form *form,
+                            struct err *err) {
     struct span rest = span_of(in->data + 1, in->len - 1);
     uint16_t words = take_words(layout, &rest);
     uint8_t head[3] = {new_tag_of(layout)};
@@ -139,7 +140,7 @@ static bool take_identifier(struct term_atoms *atoms, const struct layout *layou
     ext_set_u16(head + 1, words);
     form->len = 0;
     put(form, head, layout->kind == KIND_REF ? 3 : 1);
-    if (!move_atom(atoms, &rest, form, err)) {
+    if (!move_atom(atoms, allowance, &rest, form, err)) {
         return false;
     }
     if (!move_body(layout, words, &rest, form)) {
@@ -150,14 +151,14 @@ static bool take_identifier(struct term_atoms *atoms, const struct layout *layou
 }
 
 /* Takes `&Mod.fun/n` off `in`. */
-static bool take_export(struct term_atoms *atoms, struct span *in, struct form *form,
-                        struct err *err) {
+static bool take_export(struct term_atoms *atoms, struct term_allowance *allowance, struct span *in,
+                        struct form *form, struct err *err) {
     struct span rest = span_of(in->data + 1, in->len - 1);
     uint8_t tag = EXT_EXPORT;
     form->len = 0;
     put(form, &tag, 1);
     for (int i = 0; i < 2; i++) { /* module and function */
-        if (!move_atom(atoms, &rest, form, err)) {
+        if (!move_atom(atoms, allowance, &rest, form, err)) {
             return false;
         }
     }
@@ -203,11 +204,12 @@ void term_push_fun(lua_State *L, struct term_state *state, struct span ext) {
     push_new(L, state, KIND_FUN, ext);
 }
 
-bool term_id_take(lua_State *L, struct term_state *state, struct span *in, struct err *err) {
+bool term_id_take(lua_State *L, struct term_state *state, struct term_allowance *allowance,
+                  struct span *in, struct err *err) {
     struct form form;
     form.len = 0;
     if (in->len > 0 && in->data[0] == EXT_EXPORT) {
-        if (!take_export(state->atoms, in, &form, err)) {
+        if (!take_export(state->atoms, allowance, in, &form, err)) {
             return false;
         }
         term_push_fun(L, state, span_of(form.bytes, form.len));
@@ -217,7 +219,7 @@ bool term_id_take(lua_State *L, struct term_state *state, struct span *in, struc
     if (layout == NULL) {
         return err_set(err, "no pid, port or reference");
     }
-    if (!take_identifier(state->atoms, layout, in, &form, err)) {
+    if (!take_identifier(state->atoms, allowance, layout, in, &form, err)) {
         return false;
     }
     push_interned(L, state, layout->kind, span_of(form.bytes, form.len));
@@ -226,7 +228,7 @@ bool term_id_take(lua_State *L, struct term_state *state, struct span *in, struc
 
 void term_push_id(lua_State *L, struct span ext) {
     struct err err;
-    if (!term_id_take(L, term_state(L), &ext, &err)) {
+    if (!term_id_take(L, term_state(L), NULL, &ext, &err)) {
         luaL_error(L, "%s", err.text);
     }
 }

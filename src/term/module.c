@@ -30,7 +30,7 @@ static bool decode_whole(lua_State *L, struct span in, struct err *err) {
     if (in.len > 0 && in.data[0] == COMPRESSED) {
         return err_set(err, "compressed terms are not supported");
     }
-    if (!term_decode(L, &in, err)) {
+    if (!term_decode_counted(L, &in, err)) {
         return false;
     }
     if (in.len > 0) {

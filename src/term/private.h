@@ -17,8 +17,13 @@ enum { ATOM_TRUE = 1, ATOM_FALSE, ATOM_NIL, ATOM_STRUCT };
 /* Turns Latin-1 (at most 255 bytes) into UTF-8; `out` has room for 510 bytes. */
 struct span term_latin1_to_utf8(struct span latin1, uint8_t *out);
 
-/* Takes an atom of any tag off `in` and gives its number. */
-bool term_atom_take(struct term_atoms *atoms, struct span *in, uint32_t *number, struct err *err);
+/* The same as term_atom_intern; a new one is counted. `allowance` NULL: without limit. */
+bool term_atom_make(struct term_atoms *atoms, struct term_allowance *allowance, struct span name,
+                    uint32_t *number, struct err *err);
+
+/* Takes an atom of any tag off `in` and makes it. */
+bool term_atom_take(struct term_atoms *atoms, struct term_allowance *allowance, struct span *in,
+                    uint32_t *number, struct err *err);
 
 /* }==== */
 
@@ -55,8 +60,10 @@ struct scratch {
 /* What a Lua state knows of terms. Numbers are references in the registry. */
 struct term_state {
     struct term_atoms *atoms;
-    int metatable[KIND_COUNT];   /* of the kinds that have one metatable */
-    int by_length[KIND_COUNT];   /* of the others: a weak table length -> metatable */
+    struct term_allowance *allowance; /* NULL: without limit */
+    size_t max_size;                  /* bytes of what is encoded; 0: without limit */
+    int metatable[KIND_COUNT];        /* of the kinds that have one metatable */
+    int by_length[KIND_COUNT];        /* of the others: a weak table length -> metatable */
     int tuples[SMALL_ARITY + 1]; /* metatables of small tuples, LUA_NOREF until they are needed */
     int identifiers;             /* a weak table bytes -> pid, port or reference */
     int scratch;                 /* the metatable of scratch buffers, */
@@ -118,6 +125,13 @@ int term_get(lua_State *L); /* erl.get */
 
 /* }==== */
 
+/* {==== decode.c ========================================================================== */
+
+/* The same as term_decode, for what a script decodes: new atoms are counted. [-0, +1, m] */
+bool term_decode_counted(lua_State *L, struct span *in, struct err *err);
+
+/* }==== */
+
 /* {==== ids.c ============================================================================= */
 
 /* Makes the metatables of pids, ports, references and funs. [-0, +0, m] */
@@ -125,7 +139,8 @@ void term_ids_open(lua_State *L, struct term_state *state);
 
 /* Takes a pid, port, reference or export off `in` and pushes its value. On failure nothing is
  * pushed. [-0, +1, m] */
-bool term_id_take(lua_State *L, struct term_state *state, struct span *in, struct err *err);
+bool term_id_take(lua_State *L, struct term_state *state, struct term_allowance *allowance,
+                  struct span *in, struct err *err);
 
 /* Pushes a fun made of the bytes of its term. [-0, +1, m] */
 void term_push_fun(lua_State *L, struct term_state *state, struct span ext);
@@ -188,6 +203,9 @@ void term_atomtype_open(lua_State *L);
 
 /* Pushes atom `number` as a value: true, false and nil are what they are in Lua. [-0, +1, -] */
 void term_push_atom_number(lua_State *L, uint32_t number);
+
+/* The same as term_push_atom, for what a script wants: it is counted. [-0, +1, e] */
+void term_make_atom(lua_State *L, struct span name);
 
 /* The same as a key of a table, where nil is erl.null. [-0, +1, -] */
 void term_push_atom_key(lua_State *L, uint32_t number);

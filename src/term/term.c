@@ -38,6 +38,14 @@ void term_drop(lua_State *L) {
     }
 }
 
+void term_set_max_size(lua_State *L, size_t bytes) {
+    term_state(L)->max_size = bytes;
+}
+
+void term_set_allowance(lua_State *L, struct term_allowance *allowance) {
+    term_state(L)->allowance = allowance;
+}
+
 /* Makes the metatable of scratch buffers. [-0, +0, m] */
 static void open_scratch(lua_State *L, struct term_state *state) {
     lua_createtable(L, 0, 1);

@@ -56,6 +56,21 @@ void term_drop(lua_State *L);
 /* The atoms that the state was opened with. [-0, +0, -] */
 struct term_atoms *term_atoms_of(lua_State *L);
 
+/* How many new atoms a script may make. */
+struct term_allowance {
+    uint32_t max;
+    uint32_t used;
+    void (*exceeded)(void *user); /* called when it makes one more, which is an error then */
+    void *user;
+};
+
+/* From now on that counts for what the script makes, by `atom`, `amap` and `decode`; not for what
+ * term_decode meets. It must outlive the state. [-0, +0, -] */
+void term_set_allowance(lua_State *L, struct term_allowance *allowance);
+
+/* From now on what is encoded may have so many bytes. [-0, +0, -] */
+void term_set_max_size(lua_State *L, size_t bytes);
+
 /* What a fun does when it is called as a function, with the fun as the first argument. [-0, +0, m]
  */
 void term_set_fun_call(lua_State *L, lua_CFunction call);

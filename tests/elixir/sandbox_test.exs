@@ -342,6 +342,339 @@ defmodule Lunode.SandboxTest do
     end
   end
 
+  describe "time:" do
+    @loops %{
+      plain: "while true do end",
+      caught: "while true do pcall(function() while true do end end) end",
+      message_handler: "while true do xpcall(error, function() return 1 end) end",
+      coroutines:
+        "coroutine.wrap(function() while true do coroutine.wrap(function() while true do end end)() end end)()",
+      metamethod: "return setmetatable({}, {__index = function() while true do end end}).x",
+      to_be_closed:
+        "local x <close> = setmetatable({}, {__close = function() while true do end end}) return 1",
+      recursion: "local function f() return f() end return f()",
+      tostring:
+        "return tostring(setmetatable({}, {__tostring = function() while true do end end}))",
+      sends_itself: "while true do erl.cast(erl.self(), 'x') end",
+      goto_loop: "::top:: goto top"
+    }
+
+    for {name, source} <- @loops do
+      @tag source: source
+      test "#{name} without an end", %{source: source} do
+        lua = start(limits: [time: 100])
+        :ok = Lunode.subscribe(lua)
+
+        log =
+          capture_log(fn ->
+            send(self(), {:reason, reason_of(lua, source)}) && Process.sleep(50)
+          end)
+
+        assert_received {:reason, {:limit, :time, 100, used}} when used > 100 and used < 5_000
+        assert log =~ ~r"ended: ran for \d+ ms without an end: the limit is 100"
+        assert_receive {:lunode, _, :limit, :tenant, %{kind: :time, max: 100}}, 5_000
+        assert Lunode.call(lua, :tenant, :ping) == "pong"
+      end
+    end
+
+    test "waiting does not count, and each message has its own" do
+      lua = start(limits: [time: 200])
+      assert lua(lua, "erl.sleep(400) return 1") == 1
+
+      for _ <- 1..5,
+          do:
+            assert(
+              lua(lua, "local t = os.clock() while os.clock() - t < 0.08 do end return 1") == 1
+            )
+    end
+
+    test "what runs when it starts, is loaded or is evaluated has a limit too" do
+      lua = start(limits: [time: 100])
+      endless = "while true do end"
+      assert {:error, {:limit, :time, 100, _}} = Lunode.eval(lua, :tenant, endless)
+
+      assert {:error, {:limit, :time, 100, _}} =
+               Lunode.load(lua, :top, endless, limits: [time: 100])
+
+      assert {:ok, 1} =
+               Lunode.load(lua, :init, "return { init = function() #{endless} end }",
+                 limits: [time: 100]
+               )
+
+      eventually(fn ->
+        Enum.any?(Lunode.handlers(lua), &match?(%{name: :init, state: :down}, &1))
+      end)
+
+      assert {{:limit, :time, 100, _}, _} = catch_exit(Lunode.call(lua, :init, :x))
+    end
+
+    test "a loop of its own has it for each message" do
+      lua = start()
+
+      loop =
+        "return { run = function() while true do local m = erl.receive() if m == 'spin' then while true do end end local t = os.clock() while os.clock() - t < 0.05 do end end end }"
+
+      assert {:ok, 1} = Lunode.load(lua, :loop, loop, limits: [time: 150])
+      {:ok, pid} = Lunode.start_process(lua, :loop)
+      Process.flag(:trap_exit, true)
+      for _ <- 1..10, do: send(pid, "work")
+      refute_receive {:EXIT, ^pid, _}, 1_000
+      send(pid, "spin")
+      assert_receive {:EXIT, ^pid, {:limit, :time, 150, _}}, 5_000
+    end
+  end
+
+  describe "atoms:" do
+    @makers %{
+      called: "for i = 1, 1e3 do local a = atom('%s' .. i) end",
+      field: "for i = 1, 1e3 do local a = atom['%s' .. i] end",
+      caught: "for i = 1, 1e3 do pcall(atom, '%s' .. i) end return 1",
+      amap: "local t = {} for i = 1, 1e3 do t['%s' .. i] = i end return erl.amap(t)",
+      decode:
+        "for i = 1, 1e3 do erl.decode('\\131\\119' .. string.char(#('%s' .. i)) .. '%s' .. i) end",
+      decoded_list:
+        "local t = {} for i = 1, 1e3 do local n = '%s' .. i t[i] = '\\119' .. string.char(#n) .. n end return erl.decode('\\131\\108' .. string.pack('>I4', 1000) .. table.concat(t) .. '\\106')",
+      pids:
+        "for i = 1, 1e3 do local n = '%s' .. i erl.decode('\\131\\88\\119' .. string.char(#n) .. n .. ('\\0'):rep(12)) end"
+    }
+
+    for {name, source} <- @makers do
+      @tag source: source
+      test "#{name} beyond the allowance", %{source: source} do
+        lua = start(limits: [atoms: 20])
+        fresh = "t#{System.unique_integer([:positive])}x"
+        before = Lunode.stats(lua).atoms
+        assert {:limit, :atoms, 20, 21} = reason_of(lua, String.replace(source, "%s", fresh))
+        assert Lunode.stats(lua).atoms - before <= 40
+        # It is the handler's, not the process's.
+        assert {:limit, :atoms, 20, 21} = reason_of(lua, "return atom('#{fresh}again')")
+        assert lua(lua, "return atom['true']") == true
+      end
+    end
+
+    test "those that arrive are not counted" do
+      lua = start(limits: [atoms: 1])
+
+      for i <- 1..50,
+          do:
+            assert(
+              Lunode.call(lua, :tenant, {:lua, "return select(1, ...)", :"arrives_#{i}"}) ==
+                :"arrives_#{i}"
+            )
+    end
+  end
+
+  describe "messages:" do
+    setup do
+      %{lua: start(limits: [message: 10_000], allow: %{send: ["*"]})}
+    end
+
+    test "one that is too long is refused, and the process lives", %{lua: lua} do
+      long = String.duplicate("x", 10_001)
+      lua(lua, "here = true")
+      assert {{:limit, :message, 10_000, used}, _} = catch_exit(lua(lua, long))
+      assert used > 10_000
+
+      log =
+        capture_log(fn ->
+          Lunode.cast(lua, :tenant, {:lua, long})
+          assert lua(lua, "return here") == true
+        end)
+
+      assert log =~ "dropped a message of"
+    end
+
+    test "what is sent or returned and too long is an error that says so", %{lua: lua} do
+      for source <- [
+            "erl.send(erl.self(), long)",
+            "erl.cast(erl.self(), many)",
+            "erl.send_after(erl.self(), nested, 1)",
+            "erl.call(erl.spawn(function() erl.receive() end), ints)",
+            "erl.encode(nested)",
+            "erl.exit(long)",
+            "erl.reply(erl.from(), long)"
+          ] do
+        made =
+          "long, many, ints = ('x'):rep(20000), {}, {} for i = 1, 20000 do many[i], ints[i] = 1.5, i end nested = 'x' for i = 1, 30 do nested = {nested, nested} end"
+
+        assert message_of(lua, "#{made} #{source}") =~ "more than 10000 bytes", source
+      end
+
+      assert {:lua_error, text, _} = reason_of(lua, "return ('x'):rep(10001)")
+      assert text =~ "reply: more than 10000 bytes"
+
+      assert {:lua_error, text, _} =
+               reason_of(
+                 lua,
+                 "return table.unpack(setmetatable({}, {__index = function() return long or ('x'):rep(5000) end}), 1, 200)"
+               )
+
+      assert text =~ "more than 10000 bytes"
+    end
+  end
+
+  describe "whom it may reach:" do
+    setup do
+      lua = start(allow: %{send: ["audit*"], rpc: ["Elixir.String.up*"]})
+      {:ok, _} = Lunode.load(lua, :other, @runner, trust: :full)
+      %{lua: lua, me: self()}
+    end
+
+    test "its own handler's processes, freely", %{lua: lua} do
+      assert lua(lua, """
+             local pid = erl.spawn(function() while true do local m, from = erl.receive() erl.reply(from, m) end end)
+             local ref = erl.monitor(pid)
+             local got = erl.call(pid, "hello")
+             erl.trap_exit(true)
+             erl.link(pid)
+             erl.exit(pid, atom.kill)
+             local lasting = erl.spawn(atom.tenant)
+             return erl.list{got, erl.call(lasting, atom.ping), erl.whereis(atom.tenant) == erl.self(), #erl.nodes(),
+               erl.rpc(erl.node(), atom.tenant, atom.ping, {})}
+             """) == ["hello", "pong", true, 0, "pong"]
+    end
+
+    test "no one else, and it is told whom", %{lua: lua} do
+      me = inspect(to_string(node()))
+
+      for {source, text} <- [
+            {"erl.send(atom.other, 1)",
+             "erl.send: not allowed to send to other: allow.send does not name it"},
+            {"erl.send(atom.lunode, 1)", "not allowed to send to lunode"},
+            {"erl.send(atom.any, 1)", "not allowed to send to any"},
+            {"erl.cast(atom.nobody, 1)", "erl.cast: not allowed to send to nobody"},
+            {"erl.call(erl.tuple(atom.kernel, atom(#{me})), 1)",
+             "erl.call: not allowed to send to kernel"},
+            {"erl.send_after(atom.other, 1, 0)", "erl.send_after: not allowed to send to other"},
+            {"erl.monitor(atom.other)", "erl.monitor: not allowed to send to other"},
+            {"erl.send(PID, 1)",
+             "erl.send: not allowed to send to a process that is not of this handler"},
+            {"erl.link(PID)", "erl.link: not allowed to reach a process"},
+            {"erl.exit(PID, 1)", "erl.exit: not allowed to reach a process"},
+            {"erl.spawn(atom.other)", "erl.spawn: not allowed"},
+            {"erl.register(atom.mine)", "erl.register: not allowed"},
+            {"erl.rpc(atom(#{me}), atom.os, atom.cmd, {})",
+             "erl.rpc: not allowed to call os.cmd: allow.rpc does not name it"},
+            {"erl.rpc(erl.node(), atom.other, atom.ping, {})", "not allowed to call other.ping"},
+            {"FUN('x')", "not allowed to call erlang.apply"},
+            {"EXPORT('x')", "not allowed to call os.cmd"}
+          ] do
+        for pid <- [self(), Lunode.call(lua, :other, {:lua, "return erl.self()"})] do
+          made = "local PID, FUN, EXPORT = ... return erl.list{pcall(function() #{source} end)}"
+
+          assert [false, said] =
+                   Lunode.call(lua, :tenant, {:lua, made, pid, fn x -> x end, &:os.cmd/1})
+
+          assert said =~ text
+        end
+      end
+
+      assert lua(lua, "return erl.whereis(atom.other)") == nil
+      assert lua(lua, "return erl.whereis(atom.lunode)") == nil
+    end
+
+    test "a forged pid is no way to another handler", %{lua: lua} do
+      other = Lunode.call(lua, :other, {:lua, "return erl.self()"})
+      bytes = :erlang.term_to_binary(other)
+
+      assert [false, said] =
+               Lunode.call(
+                 lua,
+                 :tenant,
+                 {:lua, "return erl.list{pcall(erl.send, erl.decode((...)), 1)}", bytes}
+               )
+
+      assert said =~ "not allowed"
+
+      assert [false, said] =
+               Lunode.call(
+                 lua,
+                 :tenant,
+                 {:lua, "return erl.list{pcall(erl.exit, erl.decode((...)), atom.kill)}", bytes}
+               )
+
+      assert said =~ "not allowed"
+    end
+
+    test "what is named", %{lua: lua} do
+      Process.register(self(), :audit_log)
+
+      lua(
+        lua,
+        "erl.send(erl.tuple(atom.audit_log, atom(#{inspect(to_string(node()))})), 'noted') return nil"
+      )
+
+      assert_receive "noted", 5_000
+
+      assert lua(
+               lua,
+               "return erl.rpc(atom(#{inspect(to_string(node()))}), atom['Elixir.String'], atom.upcase, {'x'})"
+             ) == "X"
+
+      assert Lunode.call(lua, :tenant, {:lua, "local f = ... return f('x')", &String.upcase/1}) ==
+               "X"
+    end
+
+    test "another handler's timers are not its to cancel", %{lua: lua} do
+      ref = Lunode.call(lua, :other, {:lua, "return erl.send_after(erl.self(), 1, 60000)"})
+      assert Lunode.call(lua, :tenant, {:lua, "return erl.cancel((...))", ref}) == false
+      assert Lunode.call(lua, :other, {:lua, "return erl.cancel((...))", ref}) > 0
+    end
+
+    test "no connections are made for it", %{lua: lua} do
+      assert message_of(lua, "erl.send(erl.tuple(atom.audit, atom['no@nowhere']), 1)") =~
+               "not connected to the node"
+    end
+  end
+
+  describe "what is kept outside of the VM:" do
+    test "processes, timers and monitors have a bound" do
+      lua = start_supervised!(Lunode)
+
+      for source <- [
+            "while true do erl.spawn(erl.sleep, 1e6) end",
+            "while true do erl.send_after(erl.self(), 'x', 1e6) end",
+            "local pid = erl.spawn(erl.sleep, 1e6) while true do erl.monitor(pid) end"
+          ] do
+        {:ok, _} = Lunode.load(lua, :tenant, @runner, limits: [memory: 2_000_000, time: 20_000])
+
+        case catch_exit(lua(lua, source)) do
+          {{:lua_error, text, _}, _} -> assert text =~ "may take 2000000 bytes"
+          {{:limit, :memory, _, _}, _} -> :ok
+        end
+
+        assert :ok = Lunode.unload(lua, :tenant)
+      end
+    end
+
+    test "messages of all its processes together too" do
+      lua = start(limits: [memory: 2_000_000])
+      {:ok, pid} = Lunode.start_process(lua, :tenant)
+      GenServer.cast(pid, {:lua, "erl.sleep(1000)"})
+      Process.unlink(pid)
+      for _ <- 1..900, do: send(pid, String.duplicate("x", 5_000))
+
+      assert {{:limit, :mailbox_bytes, 2_000_000, _}, _} =
+               catch_exit(GenServer.call(pid, String.duplicate("x", 5_000)))
+    end
+
+    test "the log takes no more than a share" do
+      lua = start()
+
+      log =
+        capture_log(fn ->
+          lua(lua, "for i = 1, 1e4 do print(('x'):rep(100)) end")
+          Process.sleep(1_100)
+          lua(lua, "print('still here')")
+          Process.sleep(100)
+        end)
+
+      assert byte_size(log) < 300_000
+      assert log =~ ~r"\d+ lines were dropped: the log takes 65536 bytes a second"
+      assert log =~ "still here"
+    end
+  end
+
   test "a name is a trusted script's or an untrusted one's, not both in turn" do
     lua = start()
     assert {:error, {:bad_name, why}} = Lunode.load(lua, :tenant, @runner, trust: :full)
