@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/check_names.h"
 #include "engine/private.h"
 #include "engine/tokens.h"
 
@@ -144,8 +143,9 @@ static bool has(lua_State *L, int table, struct span name, struct span field) {
     return question.known;
 }
 
+/* Whether the script finds it. */
 static bool gets(const struct look *look, struct span name, struct span field) {
-    return has(look->handler->L, look->version->env_ref, name, field) && eng_check_has(name, field);
+    return has(look->handler->L, look->version->env_ref, name, field);
 }
 
 /* A global that is read here: `local io = io` reads it too. */

@@ -242,6 +242,34 @@ static bool serve_complete(const struct request *request) {
 
 /* {==== Loading =========================================================================== */
 
+/* A handler outside that has a file, or had one before a text replaced it. False: it has none, or
+ * what is asked for is about the text. */
+static bool serve_outsider(const struct request *request, struct span name, bool reload) {
+    struct engine *engine = request->engine;
+    struct eng_outsider *outsider = eng_outsider_find(engine, name);
+    struct err err;
+    if (outsider == NULL || (reload && outsider->replaced)) {
+        return false;
+    }
+    if (reload) {
+        if (!eng_outsider_load(engine, outsider, request->caller, &err)) {
+            reply_text_error(request, "enoent", err.text);
+        }
+        return true;
+    }
+    if (is_outside(request, name)) {
+        ask_outside(request, ENG_UNLOAD, name);
+    } else {
+        reply_atom(request, "ok"); /* it has not loaded */
+    }
+    if (!outsider->replaced) {
+        eng_outsider_remove(engine, outsider);
+    } else if (!eng_outsider_load(engine, outsider, NULL, &err)) {
+        log_line(engine->log, LOG_LEVEL_ERROR, outsider->name, "%s", err.text);
+    }
+    return true;
+}
+
 /* {reload, Name}, {unload, Name} */
 static bool serve_reload(const struct request *request) {
     struct span name;
@@ -249,7 +277,8 @@ static bool serve_reload(const struct request *request) {
         return false;
     }
     bool reload = span_equal(request->name, span_str("reload"));
-    if (ask_outside(request, reload ? ENG_RELOAD : ENG_UNLOAD, name)) {
+    if (serve_outsider(request, name, reload) ||
+        ask_outside(request, reload ? ENG_RELOAD : ENG_UNLOAD, name)) {
         return true;
     }
     struct eng_handler *handler = eng_handler_find(request->engine, name);
@@ -281,7 +310,8 @@ static bool check_trust(const struct request *request, struct span name,
                         const struct eng_policy *policy, struct err *err) {
     const struct eng_handler *handler = eng_handler_find(request->engine, name);
     bool has_other = (handler != NULL && handler->policy.trusted != policy->trusted) ||
-                     (policy->trusted && is_outside(request, name));
+                     (policy->trusted && (is_outside(request, name) ||
+                                          eng_outsider_find(request->engine, name) != NULL));
     return !has_other || err_set(err, "a handler that is %strusted has this name: unload it first",
                                  policy->trusted ? "not " : "");
 }
@@ -301,6 +331,10 @@ static void load(const struct request *request, struct span name, const struct e
     bool ok = (eng_handler_find(request->engine, name) != NULL || check_name(name, known, &err)) &&
               check_trust(request, name, text->policy, &err);
     if (ok && !text->policy->trusted && outside->load != NULL) {
+        struct eng_outsider *outsider = eng_outsider_find(request->engine, name);
+        if (outsider != NULL) {
+            outsider->replaced = true;
+        }
         outside->load(outside->user, name, text->source, text->policy, text->start,
                       request->caller);
         return;
@@ -314,6 +348,7 @@ static void load(const struct request *request, struct span name, const struct e
         return;
     }
     if (request->engine->slot != 0 && handler->version == NULL && handler->proc == NULL) {
+        eng_reason_copy(&handler->start, text->start);
         eng_handler_start(handler); /* what comes for it meanwhile is kept */
     }
     eng_load(handler, text, request->caller);

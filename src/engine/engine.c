@@ -63,6 +63,7 @@ void eng_destroy(struct engine *engine) {
         eng_handler_destroy(engine->scratchpad);
         engine->scratchpad = NULL;
     }
+    eng_outsiders_clear(engine);
     eng_services_stop(engine);
     eng_alarms_clear(engine);
     eng_reach_clear(engine);
@@ -151,6 +152,9 @@ struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_scri
 
 /* Only a script that was named by itself stops the start. */
 static bool add_script(struct engine *engine, const struct eng_script *script, struct err *err) {
+    if (!script->policy.trusted && engine->outside.load != NULL) {
+        return eng_outsider_add(engine, script, err);
+    }
     struct eng_handler *handler = eng_handler_add(engine, script, err);
     if (handler == NULL) {
         return false;
@@ -179,7 +183,7 @@ bool eng_add(struct engine *engine, struct eng_config *config, struct err *err) 
             return false;
         }
     }
-    if (config->count == 1) {
+    if (config->count == 1 && config->scripts[0].policy.trusted) {
         engine->only = strdup(config->scripts[0].name);
         return engine->only != NULL || err_set(err, "no memory for a handler's name");
     }

@@ -403,6 +403,11 @@ static void add_handler(struct eng_files *files, const char *path) {
     } else if (eng_handler_find(engine, span_str(found.scripts[0].name)) != NULL) {
         log_line(engine->log, LOG_LEVEL_ERROR, "lunode", "%s: there is a handler of that name",
                  path);
+    } else if (!found.scripts[0].policy.trusted && engine->outside.load != NULL) {
+        found.scripts[0].found_in_folder = true;
+        if (!eng_outsider_add(engine, &found.scripts[0], &err)) {
+            log_line(engine->log, LOG_LEVEL_ERROR, "lunode", "%s", err.text);
+        }
     } else {
         found.scripts[0].found_in_folder = true;
         struct eng_handler *handler = eng_handler_add(engine, &found.scripts[0], &err);
@@ -412,6 +417,31 @@ static void add_handler(struct eng_files *files, const char *path) {
         }
     }
     eng_config_finish(&found);
+}
+
+/* The same for one that runs outside. */
+static bool outsider_changed(struct eng_files *files, struct eng_outsider *outsider, bool settled) {
+    struct engine *engine = files->engine;
+    struct err err;
+    enum change change = compare(outsider->path, buf_span(&outsider->source));
+    if ((change == GONE || change == UNSURE) && !settled) {
+        return false;
+    }
+    if (outsider->replaced || change == SAME) {
+        return true;
+    }
+    if (change != GONE) {
+        if (!eng_outsider_load(engine, outsider, NULL, &err)) {
+            log_line(engine->log, LOG_LEVEL_ERROR, outsider->name, "%s", err.text);
+        }
+    } else if (outsider->found_in_folder && !is_lost(files, outsider->path)) {
+        log_line(engine->log, LOG_LEVEL_INFO, outsider->name, "%s has gone: unloaded",
+                 outsider->path);
+        engine->outside.request(engine->outside.user, ENG_UNLOAD, span_str(outsider->name),
+                                (struct span){0}, NULL);
+        eng_outsider_remove(engine, outsider);
+    }
+    return true;
 }
 
 /* True when nothing more is to be done about the file. */
@@ -430,6 +460,14 @@ static bool look_at(struct eng_files *files, const struct eng_touched *touched) 
             done = own_file_changed(handler, settled) && done;
         } else {
             done = module_changed(handler, touched->path, settled) && done;
+        }
+    }
+    struct eng_outsider *outsider;
+    struct eng_outsider *following;
+    LL_FOREACH_SAFE(files->engine->outsiders, outsider, following) {
+        if (strcmp(plain(outsider->path), plain(touched->path)) == 0) {
+            known = true;
+            done = outsider_changed(files, outsider, settled) && done;
         }
     }
     if (!known) {
@@ -470,6 +508,10 @@ static void touch_all(struct eng_files *files) {
             touch(files, handler->path);
             touch_modules_of(files, from_file(handler));
         }
+    }
+    struct eng_outsider *outsider;
+    LL_FOREACH(files->engine->outsiders, outsider) {
+        touch(files, outsider->path);
     }
 }
 

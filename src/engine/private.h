@@ -714,6 +714,31 @@ void eng_load_options_finish(struct eng_load_options *options);
 
 /* }==== */
 
+/* {==== outside.c: scripts in files that run outside ====================================== */
+
+struct eng_outsider {
+    char *name;
+    char *path;
+    bool found_in_folder;
+    bool replaced; /* by a text */
+    struct eng_policy policy;
+    struct buf source; /* what was loaded last */
+    struct eng_outsider *next;
+};
+
+struct eng_outsider *eng_outsider_find(struct engine *engine, struct span name);
+
+/* Knows the script from now on, and loads it. False when it can't be read. */
+bool eng_outsider_add(struct engine *engine, const struct eng_script *script, struct err *err);
+
+/* Loads what its file has now. */
+bool eng_outsider_load(struct engine *engine, struct eng_outsider *outsider,
+                       const struct eng_caller *caller, struct err *err);
+void eng_outsider_remove(struct engine *engine, struct eng_outsider *outsider);
+void eng_outsiders_clear(struct engine *engine);
+
+/* }==== */
+
 /* {==== load.c: new versions ============================================================== */
 
 /* Begins to load a new version, from a text or the handler's file. False when it does not compile:
@@ -1050,6 +1075,7 @@ struct engine {
     struct eng_events events;
     void *user;
     struct eng_outside outside; /* without functions: every handler runs here */
+    struct eng_outsider *outsiders;
     uint16_t slot;
     struct dist_node *node;
     struct term_atoms *atoms;

@@ -74,7 +74,6 @@ static void give_up(const struct entry *entry, enum jail_debt_kind kind, struct 
 }
 
 static bool note_message(const struct entry *entry) {
-    const struct dist_control *control = entry->control;
     struct span body = entry->payload;
     struct eng_caller caller;
     struct span ref;
@@ -85,11 +84,6 @@ static bool note_message(const struct entry *entry) {
         bool by_ref = eng_tag_ref(caller.tag, &ref, &alias);
         return note(entry, &debt, by_ref ? ref : caller.tag,
                     by_ref ? (struct span){0} : caller.pid);
-    }
-    if (caller.kind == ENG_INFO && control->op == DIST_REG_SEND &&
-        ext_is_atom(control->to, "any")) {
-        struct jail_debt debt = {.kind = JAIL_ANY, .pid = control->from};
-        return note(entry, &debt, control->from, (struct span){0});
     }
     return true;
 }

@@ -12,7 +12,6 @@ struct jail_request;
 
 enum jail_debt_kind {
     JAIL_CALL,    /* an answer: by the tag, or the reference in it */
-    JAIL_ANY,     /* an answer to a sender to `any`: by his pid */
     JAIL_MONITOR, /* a DOWN: by the reference */
     JAIL_LINK,    /* an exit signal: by the worker's pid and the other's */
     JAIL_UNLINK,  /* an acknowledgement: by its id and the other's pid */

@@ -143,16 +143,12 @@ static enum verdict check_send(struct exit_frame *frame) {
     struct span value = {0};
     struct span to = frame->control.to;
     struct jail_debt *call = call_of(frame, &value);
-    struct jail_debt *any = jail_debt_find(frame->ledger, JAIL_ANY, to, (struct span){0});
     frame->control.node = ext_node_of(to);
     if (is_control(frame, to)) {
         return to_control(frame, call, value);
     }
     if (call != NULL) {
         return pay(frame, call);
-    }
-    if (any != NULL && value.len > 0) {
-        return pay(frame, any);
     }
     return is_reachable_pid(frame, to) ? PASS : CRIME;
 }
@@ -510,18 +506,6 @@ static struct span reason_of(const struct settling *settling, struct span what) 
     return is_culprit && settling->reason.len > 0 ? settling->reason : settling->other;
 }
 
-/* {Head, {error, Reason}} */
-static void send_error(struct jail *jail, struct span to, struct span head, struct span reason) {
-    struct buf payload = {0};
-    struct dist_control control = {.op = DIST_SEND, .to = to, .node = ext_node_of(to)};
-    if (ext_put_tuple(&payload, 2) && buf_append(&payload, head.data, head.len) &&
-        ext_put_tuple(&payload, 2) && ext_put_atom(&payload, span_str("error")) &&
-        buf_append(&payload, reason.data, reason.len)) {
-        jail_pass(jail, &control, buf_span(&payload));
-    }
-    buf_finish(&payload);
-}
-
 static void settle_call(const struct settling *settling, struct jail_debt *debt) {
     struct buf error = {0};
     struct eng_caller caller = {ENG_CALL, debt->pid, debt->what};
@@ -538,15 +522,6 @@ static void settle_call(const struct settling *settling, struct jail_debt *debt)
         eng_answer(settling->worker->jail->engine, &caller, buf_span(&error));
     }
     buf_finish(&error);
-}
-
-static void settle_any(const struct settling *settling, const struct jail_debt *debt) {
-    struct buf node = {0};
-    struct jail *jail = settling->worker->jail;
-    if (ext_put_atom(&node, eng_node_name(jail->engine))) {
-        send_error(jail, debt->pid, buf_span(&node), settling->other);
-    }
-    buf_finish(&node);
 }
 
 /* Monitors, links, spawns and watches: a signal of the kind that is due. */
@@ -587,8 +562,6 @@ void jail_settle(struct jail_worker *worker, struct span culprit, struct span re
         struct span ref = span_of((const uint8_t *)debt->hh.key + 1, debt->hh.keylen - 1);
         if (debt->kind == JAIL_CALL) {
             settle_call(&settling, debt);
-        } else if (debt->kind == JAIL_ANY) {
-            settle_any(&settling, debt);
         } else if (!debt->given_up) {
             settle_signal(&settling, debt, ref);
         }

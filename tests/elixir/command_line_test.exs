@@ -161,7 +161,7 @@ defmodule Lunode.CommandLineTest do
       --[=[ io.open
       ]] io.open ]=] function odd.f(a, ...) return a .. io.open end
       for io in pairs(odd) do odd[io] = os.exit end
-      return function(m) return odd[m], io, _G.io, -#odd // 1 end
+      return function(m) return odd[m], io, -#odd // 1 end
       --[[ not closed io.open]]
       """
 
