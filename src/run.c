@@ -159,6 +159,7 @@ static void on_published(void *user, const char *why) {
 static void on_peer_up(void *user, struct dist_peer *peer) {
     struct run *run = user;
     const char *owner = run->config->owner;
+    jail_node_up(run->jail, span_str(dist_peer_name(peer)));
     eng_peer_up(run->engine, peer);
     if (!run->config->bundlex || run->owner != NULL ||
         (owner != NULL && strcmp(owner, dist_peer_name(peer)) != 0)) {

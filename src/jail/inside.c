@@ -41,9 +41,8 @@ static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
 }
 
 static void on_connect_failed(void *user, const char *node, const char *why) {
-    (void)user;
-    (void)node;
     (void)why;
+    eng_connect_failed(((struct inside *)user)->engine, node);
 }
 
 static void answer_ping(struct inside *inside, struct dist_peer *peer) {
@@ -64,7 +63,10 @@ static void on_message(void *user, struct dist_peer *peer, const struct dist_con
     if (control->op == DIST_PING) {
         answer_ping(inside, peer);
     } else if (control->op == DIST_NODE_DOWN) {
+        dist_node_channel_down(inside->node, control->node);
         eng_node_down(inside->engine, control->node);
+    } else if (control->op == DIST_NODE_UP) {
+        dist_node_channel_up(inside->node, control->node);
     } else {
         eng_message(inside->engine, is_own ? plain.node : control->node, &plain, payload);
     }
