@@ -102,7 +102,8 @@ static bool is_over(int fd) {
 }
 
 /* While a script holds the loop, the watchdog's thread looks whether the node has to end. */
-static void on_held(void *user) {
+static void on_held(void *user, const struct eng_held *held) {
+    (void)held;
     struct run *run = user;
     if (run->config->bundlex && (is_over(STDIN_FILENO) || is_over(atomic_load(&run->owner_fd)))) {
         end_at_once("lunode: its owner has gone while a script was in one long call\n", 0);

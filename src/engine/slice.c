@@ -225,6 +225,16 @@ static void end(struct eng_slice *slice, lua_State *co, bool over) {
     }
 }
 
+void eng_slice_for(struct eng_slice *slice, const char *who, unsigned deadline_ms) {
+    slice->who = who;
+    atomic_store_explicit(&slice->deadline_ms, deadline_ms, memory_order_relaxed);
+    if (deadline_ms > 0) {
+        size_t len = strnlen(who, ENG_SLICE_WHO - 1);
+        memcpy(slice->held_who, who, len);
+        slice->held_who[len] = '\0';
+    }
+}
+
 int eng_slice_run(struct eng_slice *slice, lua_State *co, int nargs, int *nresults) {
     begin(slice, co, true);
     int status = lua_resume(co, NULL, nargs, nresults);
