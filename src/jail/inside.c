@@ -77,17 +77,18 @@ static void on_failed(void *user, const char *handler) {
     (void)handler;
 }
 
-static void on_held(void *user) {
-    (void)user;
-}
-
-/* The limit of a handler is met, and nothing can end what it does: it ends with the process. The
- * node learns from these last words who it was. On the watchdog's thread, with the other one
- * anywhere: nothing but the text is used. */
-static void on_stuck(void *user, const char *who, const char *where, unsigned ms) {
+/* The deadline of a handler is over, and nothing can end what it does: it ends with the process.
+ * The node learns from these last words who it was. Time that others had the processor does not
+ * count. On the watchdog's thread, with the other one anywhere: nothing but the text is used. */
+static void on_held(void *user, const struct eng_held *held) {
     char words[512];
+    unsigned deadline = held->deadline_ms;
     (void)user;
-    int len = snprintf(words, sizeof words, "\n!deadline %s %u %s\n", who, ms, where);
+    if (deadline == 0 || held->ms < deadline || held->processor_ms < deadline - deadline / 10) {
+        return;
+    }
+    int len =
+        snprintf(words, sizeof words, "\n!deadline %s %u %s\n", held->who, held->ms, held->where);
     ssize_t ignored = write(OUTPUT_FD, words, len < (int)sizeof words ? (size_t)len : sizeof words);
     (void)ignored;
     _exit(1);
@@ -120,7 +121,7 @@ static bool open_node(struct inside *inside, char **args, struct err *err) {
 }
 
 static bool open_engine(struct inside *inside, char **args, struct err *err) {
-    static const struct eng_events events = {on_failed, on_held, on_stuck, on_script_exit};
+    static const struct eng_events events = {on_failed, on_held, on_script_exit};
     struct eng_config nothing;
     if (!eng_create(&inside->engine, &inside->loop, inside->log, &events, inside, err)) {
         return false;
