@@ -100,7 +100,8 @@ static bool is_over(int fd) {
 }
 
 /* While a script holds the loop, the watchdog's thread looks whether the node has to end. */
-static void on_held(void *user) {
+static void on_held(void *user, const struct eng_held *held) {
+    (void)held;
     struct run *run = user;
     if (run->config->bundlex && (is_over(STDIN_FILENO) || is_over(atomic_load(&run->owner_fd)))) {
         end_at_once("lunode: its owner has gone while a script was in one long call\n", 0);
@@ -159,6 +160,7 @@ static void on_published(void *user, const char *why) {
 static void on_peer_up(void *user, struct dist_peer *peer) {
     struct run *run = user;
     const char *owner = run->config->owner;
+    jail_node_up(run->jail, span_str(dist_peer_name(peer)));
     eng_peer_up(run->engine, peer);
     if (!run->config->bundlex || run->owner != NULL ||
         (owner != NULL && strcmp(owner, dist_peer_name(peer)) != 0)) {
@@ -289,7 +291,7 @@ static bool make_jail(struct run *run, const struct eng_config *scripts, struct 
 }
 
 static bool start(struct run *run, struct err *err) {
-    static const struct eng_events events = {on_handler_failed, on_held, NULL, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
     struct eng_config scripts;
     eng_config_init(&scripts);
     bool ok = eng_create(&run->engine, &run->loop, run->log, &events, run, err) &&
@@ -444,7 +446,7 @@ static bool check_path(struct run *run, const char *path) {
 }
 
 int run_check(const char *const *paths, int count) {
-    static const struct eng_events events = {on_handler_failed, on_held, NULL, on_script_exit};
+    static const struct eng_events events = {on_handler_failed, on_held, on_script_exit};
     struct run run = {.status = 0};
     struct err err;
     uv_loop_init(&run.loop);

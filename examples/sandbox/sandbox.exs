@@ -68,7 +68,7 @@ Show.say(
 )
 
 binding = Show.run("try_it.(:read) |> String.split(\"\\n\") |> hd()", binding)
-binding = Show.run("try_it.(:run) |> String.split(\"\\n\") |> hd()", binding)
+binding = Show.run("try_it.(:command) |> String.split(\"\\n\") |> hd()", binding)
 binding = Show.run("try_it.(:stop) |> String.split(\"\\n\") |> hd()", binding)
 
 Show.say("5. The first has noticed nothing.")

@@ -43,6 +43,7 @@ static const struct layout layouts[] = {
     [DIST_UNLINK_ID] = {DIST_UNLINK_ID, {REF, FROM, TO}},
     [DIST_UNLINK_ID_ACK] = {DIST_UNLINK_ID_ACK, {REF, FROM, TO}},
     [DIST_NODE_DOWN] = {DIST_NODE_DOWN, {NONE}},
+    [DIST_NODE_UP] = {DIST_NODE_UP, {NONE}},
     [DIST_PING] = {DIST_PING, {NONE}},
 };
 

@@ -24,7 +24,8 @@ enum dist_op {
     DIST_UNLINK_ID_ACK = 36,
     /* On a channel alone: */
     DIST_NODE_DOWN = 64, /* the connection to the node is lost */
-    DIST_PING = 65,      /* is answered by the same */
+    DIST_NODE_UP = 65,   /* ... is there */
+    DIST_PING = 66,      /* is answered by the same */
 };
 
 /* The parts of a control message, each a whole external term without version byte. Which are there

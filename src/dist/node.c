@@ -30,6 +30,12 @@ struct member {
     UT_hash_handle hh;
 };
 
+/* A node at the other end of a channel. */
+struct reached {
+    UT_hash_handle hh; /* by name */
+    char name[];
+};
+
 struct dist_node {
     uv_loop_t *loop;
     struct log *log;
@@ -50,6 +56,7 @@ struct dist_node {
     uv_timer_t ticker;
 
     struct dist_peer *channel; /* then there is only this, and: */
+    struct reached *reached;   /* the nodes that it leads to */
     char *name;
     uint32_t creation;
 
@@ -242,11 +249,13 @@ static void on_handshake(void *user, const struct dist_handshake_result *result)
 
 void dist_node_connect(struct dist_node *node, const char *name) {
     struct err err;
-    if (find(node, span_str(name)) != NULL) {
+    if (node->channel == NULL && find(node, span_str(name)) != NULL) {
         return;
     }
     bool ok = false;
-    if (!is_node_name(name)) {
+    if (node->channel != NULL) {
+        err_set(&err, "no connection is made from here");
+    } else if (!is_node_name(name)) {
         err_set(&err, "that is not a node's name: it reads name@host");
     } else if (strcmp(name, dist_node_name(node)) == 0) {
         err_set(&err, "that is this node itself");
@@ -349,9 +358,19 @@ uint32_t dist_node_creation(const struct dist_node *node) {
     return node->channel != NULL ? node->creation : node->handshakes.ec.creation;
 }
 
+static struct reached *find_reached(const struct dist_node *node, struct span name) {
+    struct reached *reached;
+    HASH_FIND(hh, node->reached, name.data, name.len, reached);
+    return reached;
+}
+
+static bool leads_to(const struct dist_node *node, struct span name) {
+    return span_equal(name, span_str(node->name)) || find_reached(node, name) != NULL;
+}
+
 struct dist_peer *dist_node_peer(struct dist_node *node, struct span name) {
     if (node->channel != NULL) {
-        return node->channel;
+        return leads_to(node, name) ? node->channel : NULL;
     }
     const struct member *member = find(node, name);
     return member == NULL ? NULL : member->peer;
@@ -477,6 +496,23 @@ error:
     return false;
 }
 
+void dist_node_channel_up(struct dist_node *node, struct span name) {
+    struct reached *reached =
+        find_reached(node, name) != NULL ? NULL : malloc(sizeof *reached + name.len);
+    if (reached != NULL) {
+        memcpy(reached->name, name.data, name.len);
+        HASH_ADD_KEYPTR(hh, node->reached, reached->name, name.len, reached);
+    }
+}
+
+void dist_node_channel_down(struct dist_node *node, struct span name) {
+    struct reached *reached = find_reached(node, name);
+    if (reached != NULL) {
+        HASH_DEL(node->reached, reached);
+        free(reached);
+    }
+}
+
 bool dist_node_is_channel(const struct dist_node *node) {
     return node->channel != NULL;
 }
@@ -484,6 +520,10 @@ bool dist_node_is_channel(const struct dist_node *node) {
 static void close_channel(struct dist_node *node) {
     dist_peer_flush(node->channel);
     dist_peer_close(node->channel);
+    while (node->reached != NULL) {
+        const struct reached *first = node->reached;
+        dist_node_channel_down(node, span_of(first->name, first->hh.keylen));
+    }
     free(node->name);
     free(node);
 }

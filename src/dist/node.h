@@ -61,6 +61,10 @@ bool dist_node_create_channel(struct dist_node **node, uv_loop_t *loop, struct l
                               void *user, struct err *err);
 bool dist_node_is_channel(const struct dist_node *node);
 
+/* That a node can be reached through the channel, or no longer. No connection is made for it. */
+void dist_node_channel_up(struct dist_node *node, struct span name);
+void dist_node_channel_down(struct dist_node *node, struct span name);
+
 /* Enters the node into epmd. While the name is still taken, by a node just stopped, it tries again
  * every 20 ms for 4 s. Ends in events.published; from then on connections are accepted once
  * dist_node_accept was called. */
@@ -83,7 +87,7 @@ void dist_node_destroy(struct dist_node *node);
 const char *dist_node_name(const struct dist_node *node);
 uint32_t dist_node_creation(const struct dist_node *node);
 
-/* The peer of that name, or NULL; the channel if there is one. */
+/* The peer of that name, or NULL; the channel when it leads there. */
 struct dist_peer *dist_node_peer(struct dist_node *node, struct span name);
 
 /* Calls `visit` for each peer. */

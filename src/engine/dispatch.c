@@ -173,6 +173,9 @@ static void answer(lua_State *L, struct eng_proc *proc) {
     struct eng_mail *mail = proc->current;
     int n = lua_gettop(L) - 1;
     bool nothing_due = n == 0 && mail->caller.kind == ENG_ANY;
+    if (eng_limit_is_met(proc)) {
+        return;
+    }
     if (mail->caller.kind == ENG_CAST || mail->caller.kind == ENG_INFO || nothing_due) {
         return;
     }
@@ -261,7 +264,7 @@ static int finish_once(lua_State *L, int status, lua_KContext context) {
     struct buf value = {0};
     struct err err;
     (void)status;
-    if (proc->start->result.len == 0) {
+    if (proc->start->result.len == 0 || eng_limit_is_met(proc)) {
         return 0;
     }
     if (!eng_put_values(L, lua_gettop(L), "result", &value, &err)) {

@@ -12,10 +12,6 @@
  * copy of the handler's name, and the log stays as long as the engine. */
 static void on_stuck(void *user, const char *who, const char *where, unsigned ms) {
     const struct engine *engine = user;
-    if (engine->events.stuck != NULL) {
-        engine->events.stuck(engine->user, who, where, ms);
-        return;
-    }
     log_urgent(engine->log, LOG_LEVEL_WARNING, who,
                "has been in one call for %u s without a place to interrupt it: %s (other handlers "
                "and peers wait)",
@@ -23,9 +19,9 @@ static void on_stuck(void *user, const char *who, const char *where, unsigned ms
 }
 
 /* Likewise. */
-static void on_held(void *user) {
+static void on_held(void *user, const struct eng_held *held) {
     const struct engine *engine = user;
-    engine->events.held(engine->user);
+    engine->events.held(engine->user, held);
 }
 
 bool eng_create(struct engine **out, uv_loop_t *loop, struct log *log,
@@ -57,6 +53,7 @@ void eng_destroy(struct engine *engine) {
     while (engine->handlers != NULL) {
         struct eng_handler *handler = engine->handlers;
         engine->handlers = handler->next;
+        eng_handler_hide(handler);
         eng_handler_destroy(handler);
     }
     if (engine->scratchpad != NULL) {
@@ -147,6 +144,7 @@ struct eng_handler *eng_handler_add(struct engine *engine, const struct eng_scri
         return NULL;
     }
     append(engine, handler);
+    HASH_ADD_KEYPTR(hh, engine->handlers_by_name, handler->name, strlen(handler->name), handler);
     return handler;
 }
 

@@ -13,6 +13,7 @@
 #include "dist/node.h"
 #include "engine/caller.h"
 #include "engine/config.h"
+#include "engine/slice.h"
 #include "term/term.h"
 
 struct engine;
@@ -21,11 +22,8 @@ struct eng_events {
     /* A handler with `on_failure = "stop"` failed for good: the node must end. */
     void (*failed)(void *user, const char *handler);
     /* A script is in a place where it can't be interrupted (one long call into C), so that the loop
-     * stands still: told again and again meanwhile, on another thread. */
-    void (*held)(void *user);
-    /* A slice of the handler `who` could not be ended for `ms`, as is told once on another thread;
-     * `where` is the "file:line" it is at, or "?". NULL: the log is told. */
-    void (*stuck)(void *user, const char *who, const char *where, unsigned ms);
+     * stands still: told again and again meanwhile, and at its deadline, on another thread. */
+    void (*held)(void *user, const struct eng_held *held);
     /* A script called os.exit: the node must end with this status. */
     void (*exited)(void *user, int status);
 };

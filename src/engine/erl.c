@@ -18,6 +18,9 @@ struct eng_proc *eng_running(lua_State *L, const char *function) {
     if (proc == NULL || proc->start->purpose == ENG_LOAD) {
         luaL_error(L, "erl.%s: no process runs at the top level of a script", function);
     }
+    if (eng_limit_is_met(proc)) {
+        luaL_error(L, "erl.%s: the process ends", function);
+    }
     return proc;
 }
 

@@ -223,7 +223,7 @@ static int run_gather(struct report *report, lua_State *co) {
     int nresults;
     int status;
     int slices = 0;
-    eng_handler_runs(report->handler);
+    eng_slice_for(slice, report->handler->name, report->handler->policy.deadline_ms);
     do {
         status = eng_slice_run(slice, co, nargs, &nresults);
         nargs = 0;

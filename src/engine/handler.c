@@ -179,6 +179,7 @@ void eng_handler_unload(struct eng_handler *handler) {
     if (handler->version != NULL) {
         eng_event_numbers(handler, "unloaded", NULL, 0, NULL, 0);
     }
+    eng_handler_hide(handler);
     handler->leaving = true;
     eng_reason_atom(&shutdown, "shutdown");
     for (struct eng_proc *proc = handler->procs; proc != NULL; proc = proc->next) {
@@ -198,23 +199,18 @@ void eng_handler_leave(struct eng_handler *handler) {
 
 /* }==== */
 
-void eng_handler_runs(struct eng_handler *handler) {
-    struct eng_slice *slice = &handler->engine->slice;
-    const struct eng_policy *policy = &handler->policy;
-    slice->who = handler->name;
-    atomic_store_explicit(&slice->stuck_ms,
-                          policy->trusted ? ENG_SLICE_STUCK_MS : policy->deadline_ms,
-                          memory_order_relaxed);
-}
-
 /* {==== Names ============================================================================= */
 
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name) {
-    struct eng_handler *handler = engine->handlers;
-    while (handler != NULL && (handler->leaving || !span_equal(span_str(handler->name), name))) {
-        handler = handler->next;
-    }
+    struct eng_handler *handler;
+    HASH_FIND(hh, engine->handlers_by_name, name.data, name.len, handler);
     return handler;
+}
+
+void eng_handler_hide(struct eng_handler *handler) {
+    if (!handler->leaving) {
+        HASH_DELETE(hh, handler->engine->handlers_by_name, handler);
+    }
 }
 
 /* One that a load over the wire has made does not count. */

@@ -63,6 +63,11 @@ void eng_limit_atoms(void *user) {
     }
 }
 
+bool eng_limit_is_met(const struct eng_proc *proc) {
+    const struct eng_handler *handler = proc->handler;
+    return !handler->policy.trusted && (proc->killed || handler->vm->exceeded);
+}
+
 static bool take_reason(struct span reason, struct span *kind, int64_t *max, int64_t *used) {
     uint32_t arity;
     struct span head;

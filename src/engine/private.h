@@ -545,6 +545,7 @@ struct eng_handler {
     struct eng_counters counters;
     struct buf failure; /* why it is down, an external term; empty when it never was */
     uint64_t failures[ENG_MAX_FAILURES]; /* when it failed last, ms of the loop's clock */
+    UT_hash_handle hh;                   /* by name, unless it is leaving */
     struct eng_handler *next;
 };
 
@@ -578,8 +579,8 @@ void eng_handler_renew(struct eng_handler *handler);
 
 struct eng_handler *eng_handler_find(struct engine *engine, struct span name);
 
-/* The slice that begins is the handler's. */
-void eng_handler_runs(struct eng_handler *handler);
+/* From now on it is not found by its name. */
+void eng_handler_hide(struct eng_handler *handler);
 
 /* `any`, else `main`, else the only one that the node was started with. */
 struct eng_handler *eng_handler_default(struct engine *engine);
@@ -604,6 +605,10 @@ int eng_limit_raise(lua_State *L, const char *function, const char *what);
 
 /* Whether so many bytes fit into a message of the script's. [-0, +0, -] */
 bool eng_limit_fits(lua_State *L, size_t len, const char *root, struct err *err);
+
+/* Whether an untrusted process ends as soon as it can be interrupted: it does nothing more that
+ * others see. */
+bool eng_limit_is_met(const struct eng_proc *proc);
 
 /* Writes what such a reason means; false when it is none. */
 bool eng_limit_tell(struct span reason, char *text, size_t size);
@@ -1080,9 +1085,10 @@ struct engine {
     struct dist_node *node;
     struct term_atoms *atoms;
     struct eng_slice slice;
-    struct eng_files *files; /* NULL: nothing is watched */
-    struct eng_rules rules;  /* for handlers that are not there yet */
-    struct eng_handler *handlers;
+    struct eng_files *files;              /* NULL: nothing is watched */
+    struct eng_rules rules;               /* for handlers that are not there yet */
+    struct eng_handler *handlers;         /* in the order in which they came, */
+    struct eng_handler *handlers_by_name; /* and those that are not leaving in a uthash */
     size_t handler_count;
     char *only; /* name of the one handler the node was started with; NULL: there were more */
     struct eng_handler *ready; /* those with a process that can run, in order */

@@ -102,7 +102,7 @@ void eng_proc_abandon(struct eng_proc *proc, bool tidy) {
         return;
     }
     if (tidy) {
-        eng_handler_runs(proc->handler);
+        eng_slice_for(&proc->engine->slice, proc->handler->name, proc->handler->policy.deadline_ms);
         eng_slice_close(&proc->engine->slice, proc->co);
         eng_pool_return(proc->handler, proc->co, proc->co_ref);
     } else {

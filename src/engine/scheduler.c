@@ -345,7 +345,7 @@ static void step(struct engine *engine, uint64_t now) {
     }
     int results = 0;
     engine->running = proc;
-    eng_handler_runs(proc->handler);
+    eng_slice_for(&engine->slice, proc->handler->name, proc->handler->policy.deadline_ms);
     int status = eng_slice_run(&engine->slice, proc->co, args, &results);
     count_slice(proc, uv_hrtime() - now);
     engine->running = NULL;

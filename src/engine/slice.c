@@ -163,7 +163,6 @@ bool eng_slice_init(struct eng_slice *slice, unsigned period_us, eng_stuck_cb st
     slice->held = held;
     slice->user = user;
     slice->period_us = period_us;
-    atomic_store(&slice->stuck_ms, ENG_SLICE_STUCK_MS);
     slice->lua_thread = pthread_self();
     the_slice = slice;
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
@@ -223,6 +222,16 @@ static void end(struct eng_slice *slice, lua_State *co, bool over) {
     slice->stopping = false;
     if (over) {
         *eng_busy(co) = NULL;
+    }
+}
+
+void eng_slice_for(struct eng_slice *slice, const char *who, unsigned deadline_ms) {
+    slice->who = who;
+    atomic_store_explicit(&slice->deadline_ms, deadline_ms, memory_order_relaxed);
+    if (deadline_ms > 0) {
+        size_t len = strnlen(who, ENG_SLICE_WHO - 1);
+        memcpy(slice->held_who, who, len);
+        slice->held_who[len] = '\0';
     }
 }
 

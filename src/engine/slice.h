@@ -59,19 +59,31 @@ struct eng_slice_sample {
     const void *frames[ENG_SLICE_FRAMES];
 };
 
-/* Called every ENG_SLICE_HELD_MS of a slice that can't be ended, on the watchdog's thread. */
-typedef void (*eng_held_cb)(void *user);
+/* A slice that can't be ended. */
+struct eng_held {
+    char who[ENG_SLICE_WHO];     /* whose it is, if it has a deadline */
+    char where[LUA_IDSIZE + 16]; /* "file:line", or "?" */
+    unsigned ms;                 /* for so long */
+    unsigned processor_ms;       /* of which the thread that runs Lua has had the processor */
+    unsigned deadline_ms;        /* 0: it may go on for ever */
+};
+
+/* Called every ENG_SLICE_HELD_MS of a slice that can't be ended, and once at its deadline, on the
+ * watchdog's thread. */
+typedef void (*eng_held_cb)(void *user, const struct eng_held *held);
 
 /* A field is only used by the thread that runs Lua, unless it says otherwise. */
 struct eng_slice {
     enum eng_yield why;
-    const char *who;              /* whose slice it is: set by who calls eng_slice_run */
-    atomic_uint stuck_ms;         /* the same: it is told when it lasts longer */
+    const char *who;              /* whose slice it is: see eng_slice_for */
     bool chain_yields;            /* every thread outside of the running one can yield */
     bool stopping;                /* eng_slice_stop_soon was called in this slice */
     lua_State *volatile running;  /* the thread that executes Lua; NULL between slices */
     volatile unsigned long armed; /* the slice that the hook was armed for */
     atomic_ulong number;          /* odd while a slice runs; read by the watchdog */
+
+    atomic_uint deadline_ms;      /* of the slice; 0: none; read by the watchdog, */
+    char held_who[ENG_SLICE_WHO]; /* and `who` of one that has a deadline */
 
     struct eng_slice_sample sample;
 
@@ -100,6 +112,9 @@ struct eng_slice {
 bool eng_slice_init(struct eng_slice *slice, unsigned period_us, eng_stuck_cb stuck,
                     eng_held_cb held, void *user, struct err *err);
 void eng_slice_finish(struct eng_slice *slice);
+
+/* Whose the next slices are, and how long one may last that can't be ended: 0 is for ever. */
+void eng_slice_for(struct eng_slice *slice, const char *who, unsigned deadline_ms);
 
 /* One slice of a process whose own coroutine is `co`: lua_resume with the `nargs` values on top of
  * it (and the function below them, the first time; none, after a slice that yielded). LUA_OK,

@@ -17,11 +17,14 @@ static const uint64_t MS = 1000000;
 /* What it remembers of the slice it saw last. */
 struct sight {
     unsigned long number;
-    uint64_t since;         /* when it saw it first */
+    uint64_t since;         /* when it saw it first, */
+    uint64_t processor;     /* and what the thread that runs Lua had had of the processor */
     bool waiting;           /* the last signal was not handled yet ... */
     unsigned before;        /* ... while so many are */
     uint64_t quiet;         /* no signal before */
     uint64_t held;          /* when it told of this slice last */
+    unsigned long due;      /* the slice whose deadline it told of */
+    bool early;             /* it asked where that is for the deadline's sake */
     uint64_t asked_since;   /* `since` of the slice that it asked about last */
     unsigned long reported; /* the slice that it reported last */
 };
@@ -55,6 +58,15 @@ static void send_signal(struct eng_slice *slice, struct sight *sight) {
 
 /* {==== Telling where a slice is stuck ==================================================== */
 
+/* The answer. */
+static void write_where(const struct eng_slice *slice, char *where, size_t size) {
+    if (slice->where.currentline >= 0) {
+        (void)snprintf(where, size, "%s:%d", slice->where.short_src, slice->where.currentline);
+    } else {
+        (void)snprintf(where, size, "?");
+    }
+}
+
 /* Passes an answer on, also one that came just before its slice ended. */
 static void report(struct eng_slice *slice, struct sight *sight, uint64_t now) {
     unsigned long told = atomic_load_explicit(&slice->told, memory_order_acquire);
@@ -62,27 +74,66 @@ static void report(struct eng_slice *slice, struct sight *sight, uint64_t now) {
         return;
     }
     sight->reported = told;
-    char where[LUA_IDSIZE + 16] = "?";
-    if (slice->where.currentline >= 0) {
-        (void)snprintf(where, sizeof where, "%s:%d", slice->where.short_src,
-                       slice->where.currentline);
+    char where[LUA_IDSIZE + 16];
+    if (sight->early) {
+        return; /* it is told with the deadline */
     }
+    write_where(slice, where, sizeof where);
     slice->stuck(slice->user, slice->told_who, where, (unsigned)((now - sight->asked_since) / MS));
 }
 
-/* Asks the thread that runs Lua, which answers at one of the next signals. */
+/* Asks the thread that runs Lua, which answers at one of the next signals; before the deadline, if
+ * there is one. */
 static void ask(struct eng_slice *slice, struct sight *sight, uint64_t now) {
     unsigned long asked = atomic_load_explicit(&slice->asked, memory_order_relaxed);
-    if (asked != sight->number && now - sight->since >= atomic_load(&slice->stuck_ms) * MS) {
+    unsigned deadline = atomic_load_explicit(&slice->deadline_ms, memory_order_relaxed);
+    bool early = deadline > 0 && deadline / 2 < ENG_SLICE_STUCK_MS;
+    uint64_t ms = early ? deadline / 2 : ENG_SLICE_STUCK_MS;
+    if (asked != sight->number && now - sight->since >= ms * MS) {
         sight->asked_since = sight->since;
+        sight->early = early;
         atomic_store_explicit(&slice->asked, sight->number, memory_order_release);
     }
 }
 
+/* What the thread that runs Lua has had of the processor. */
+static uint64_t processor_ns(const struct eng_slice *slice) {
+    clockid_t clock;
+    struct timespec time = {0};
+    if (pthread_getcpuclockid(slice->lua_thread, &clock) == 0) {
+        clock_gettime(clock, &time);
+    }
+    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
+}
+
+/* False: the slice is over meanwhile. */
+static bool describe(struct eng_slice *slice, const struct sight *sight, uint64_t now,
+                     struct eng_held *held) {
+    *held = (struct eng_held){.where = "?"};
+    held->ms = (unsigned)((now - sight->since) / MS);
+    held->processor_ms = (unsigned)((processor_ns(slice) - sight->processor) / MS);
+    held->deadline_ms = atomic_load_explicit(&slice->deadline_ms, memory_order_relaxed);
+    if (held->deadline_ms > 0) {
+        memcpy(held->who, slice->held_who, sizeof held->who);
+    }
+    if (atomic_load_explicit(&slice->told, memory_order_acquire) == sight->number) {
+        write_where(slice, held->where, sizeof held->where);
+    }
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&slice->number, memory_order_relaxed) == sight->number;
+}
+
 static void tell_held(struct eng_slice *slice, struct sight *sight, uint64_t now) {
-    if (now - sight->held >= ENG_SLICE_HELD_MS * MS) {
-        sight->held = now;
-        slice->held(slice->user);
+    unsigned deadline = atomic_load_explicit(&slice->deadline_ms, memory_order_relaxed);
+    bool due = deadline > 0 && sight->due != sight->number && now - sight->since >= deadline * MS;
+    struct eng_held held;
+    if (!due && now - sight->held < ENG_SLICE_HELD_MS * MS) {
+        return;
+    }
+    sight->held = now;
+    sight->due = due ? sight->number : sight->due;
+    if (describe(slice, sight, now, &held)) {
+        slice->held(slice->user, &held);
     }
 }
 
@@ -97,6 +148,7 @@ static void look(struct eng_slice *slice, struct sight *sight) {
     if (number != sight->number) {
         sight->number = number;
         sight->since = sight->held = now;
+        sight->processor = processor_ns(slice);
     } else if (runs(number) && LUNODE_PREEMPT_EVERY == 0) {
         ask(slice, sight, now);
         tell_held(slice, sight, now);

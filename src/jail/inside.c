@@ -41,9 +41,8 @@ static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
 }
 
 static void on_connect_failed(void *user, const char *node, const char *why) {
-    (void)user;
-    (void)node;
     (void)why;
+    eng_connect_failed(((struct inside *)user)->engine, node);
 }
 
 static void answer_ping(struct inside *inside, struct dist_peer *peer) {
@@ -64,7 +63,10 @@ static void on_message(void *user, struct dist_peer *peer, const struct dist_con
     if (control->op == DIST_PING) {
         answer_ping(inside, peer);
     } else if (control->op == DIST_NODE_DOWN) {
+        dist_node_channel_down(inside->node, control->node);
         eng_node_down(inside->engine, control->node);
+    } else if (control->op == DIST_NODE_UP) {
+        dist_node_channel_up(inside->node, control->node);
     } else {
         eng_message(inside->engine, is_own ? plain.node : control->node, &plain, payload);
     }
@@ -75,17 +77,18 @@ static void on_failed(void *user, const char *handler) {
     (void)handler;
 }
 
-static void on_held(void *user) {
-    (void)user;
-}
-
-/* The limit of a handler is met, and nothing can end what it does: it ends with the process. The
- * node learns from these last words who it was. On the watchdog's thread, with the other one
- * anywhere: nothing but the text is used. */
-static void on_stuck(void *user, const char *who, const char *where, unsigned ms) {
+/* The deadline of a handler is over, and nothing can end what it does: it ends with the process.
+ * The node learns from these last words who it was. Time that others had the processor does not
+ * count. On the watchdog's thread, with the other one anywhere: nothing but the text is used. */
+static void on_held(void *user, const struct eng_held *held) {
     char words[512];
+    unsigned deadline = held->deadline_ms;
     (void)user;
-    int len = snprintf(words, sizeof words, "\n!deadline %s %u %s\n", who, ms, where);
+    if (deadline == 0 || held->ms < deadline || held->processor_ms < deadline - deadline / 10) {
+        return;
+    }
+    int len =
+        snprintf(words, sizeof words, "\n!deadline %s %u %s\n", held->who, held->ms, held->where);
     ssize_t ignored = write(OUTPUT_FD, words, len < (int)sizeof words ? (size_t)len : sizeof words);
     (void)ignored;
     _exit(1);
@@ -118,7 +121,7 @@ static bool open_node(struct inside *inside, char **args, struct err *err) {
 }
 
 static bool open_engine(struct inside *inside, char **args, struct err *err) {
-    static const struct eng_events events = {on_failed, on_held, on_stuck, on_script_exit};
+    static const struct eng_events events = {on_failed, on_held, on_script_exit};
     struct eng_config nothing;
     if (!eng_create(&inside->engine, &inside->loop, inside->log, &events, inside, err)) {
         return false;

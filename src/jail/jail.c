@@ -108,6 +108,16 @@ void jail_destroy(struct jail *jail) {
     uv_close((uv_handle_t *)&jail->ticker, on_closed);
 }
 
+void jail_node_up(struct jail *jail, struct span node) {
+    struct jail_worker *worker;
+    if (jail == NULL) {
+        return;
+    }
+    DL_FOREACH(jail->workers, worker) {
+        jail_worker_tell_node(worker, node);
+    }
+}
+
 /* Debts to processes there are void. */
 void jail_node_down(struct jail *jail, struct span node) {
     static const struct dist_control control = {.op = DIST_NODE_DOWN};

@@ -33,7 +33,8 @@ void jail_destroy(struct jail *jail);
 /* At the end of a turn: writes what was gathered for the workers. */
 void jail_flush(struct jail *jail);
 
-/* The connection to a node is lost. */
+/* There is a connection to a node, or it is lost. */
+void jail_node_up(struct jail *jail, struct span node);
 void jail_node_down(struct jail *jail, struct span node);
 
 /* `lunode worker ...`: what a worker does. The arguments are those behind that word. */

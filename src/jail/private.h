@@ -171,6 +171,9 @@ struct jail_worker {
 enum { JAIL_CHANNEL_FD = 3 };
 
 struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err);
+/* That a node can be reached. */
+void jail_worker_tell_node(struct jail_worker *worker, struct span node);
+
 struct jail_worker *jail_worker_of_slot(const struct jail *jail, int slot);
 
 /* Ends it: it has tried what it may not. */

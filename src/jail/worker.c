@@ -481,6 +481,15 @@ static struct jail_worker *create(struct jail *jail, bool isolated) {
     return worker;
 }
 
+void jail_worker_tell_node(struct jail_worker *worker, struct span node) {
+    static const struct dist_control control = {.op = DIST_NODE_UP};
+    jail_send(worker, node, &control, (struct span){0});
+}
+
+static void tell_peer(void *argument, struct dist_peer *peer) {
+    jail_worker_tell_node(argument, span_str(dist_peer_name(peer)));
+}
+
 struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err) {
     struct ends ends;
     struct jail_worker *worker = create(jail, isolated);
@@ -500,6 +509,7 @@ struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct e
     } else if (attach(worker, &ends, err)) {
         DL_APPEND(jail->workers, worker);
         jail_look_later(jail);
+        dist_node_peers(jail->node, tell_peer, worker);
         jail_subscribe(worker);
         return worker;
     }

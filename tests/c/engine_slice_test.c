@@ -61,7 +61,8 @@ static void *allocate(void *user, void *block, size_t old, size_t size) {
     return realloc(block, size);
 }
 
-static void held(void *user) {
+static void held(void *user, const struct eng_held *what) {
+    (void)what;
     (void)user;
 }
 

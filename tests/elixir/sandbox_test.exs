@@ -397,15 +397,15 @@ defmodule Lunode.SandboxTest do
                Lunode.load(lua, :top, endless, limits: [time: 100])
 
       assert {:ok, 1} =
-               Lunode.load(lua, :init, "return { init = function() #{endless} end }",
+               Lunode.load(lua, :starts, "return { init = function() #{endless} end }",
                  limits: [time: 100]
                )
 
       eventually(fn ->
-        Enum.any?(Lunode.handlers(lua), &match?(%{name: :init, state: :down}, &1))
+        Enum.any?(Lunode.handlers(lua), &match?(%{name: :starts, state: :down}, &1))
       end)
 
-      assert {{:limit, :time, 100, _}, _} = catch_exit(Lunode.call(lua, :init, :x))
+      assert {{:limit, :time, 100, _}, _} = catch_exit(Lunode.call(lua, :starts, :x))
     end
 
     test "a loop of its own has it for each message" do
