@@ -247,7 +247,7 @@ defmodule Lunode.Attacks.MemoryTest do
   defp no_room(outcome) do
     case outcome do
       {:ended, :call, {:lua_error, text, _}} -> assert text =~ ~r/may take 8388608 bytes/
-      {:ended, :call, reason} -> assert {:limit, kind, _, _} = reason
+      {:ended, :call, reason} -> assert {:limit, _, _, _} = reason
     end
   end
 
