@@ -173,18 +173,21 @@ defmodule Lunode.Attacks.KnownTest do
          return "refused"
          """
 
-  attack "CVE-2025-46819: long brackets that are longer than anything", {:value, "alive"}, ~S"""
-  for _, n in ipairs({ 1, 100, 65535, 65536, 400000 }) do
-    local s = ("="):rep(n)
-    load("return [" .. s)
-    load("return [" .. s .. "[")
-    load("return [" .. s .. "[x]" .. s)
-    load("--[" .. s .. "[x]" .. s .. "x")
-    local f = assert(load("return [" .. s .. "[x]" .. s .. "]"))
-    if f() ~= "x" then return n end
-  end
-  return "alive"
-  """
+  attack "CVE-2025-46819: long brackets that are longer than anything",
+         {:value, "alive"},
+         [limits: [time: 2_000, deadline: 2_000], takes: 5_000],
+         ~S"""
+         for _, n in ipairs({ 1, 100, 65535, 65536, 400000 }) do
+           local s = ("="):rep(n)
+           load("return [" .. s)
+           load("return [" .. s .. "[")
+           load("return [" .. s .. "[x]" .. s)
+           load("--[" .. s .. "[x]" .. s .. "x")
+           local f = assert(load("return [" .. s .. "[x]" .. s .. "]"))
+           if f() ~= "x" then return n end
+         end
+         return "alive"
+         """
 
   attack "CVE-2025-49844: a collection while a chunk with a long name is compiled",
          {:value, "alive"},
