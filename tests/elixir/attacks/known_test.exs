@@ -633,6 +633,14 @@ defmodule Lunode.Attacks.KnownTest do
          while true do t[#t + 1] = ("x"):rep(100000) .. #t end
          """
 
+  attack "luerl#80: the same inside pcall",
+         :memory,
+         [limits: [time: 3_000, deadline: 3_000], takes: 6_000],
+         ~S"""
+         local t = {}
+         while true do pcall(function() t[#t + 1] = ("x"):rep(100000) .. #t end) end
+         """
+
   attack "luerl#77: _G is emptied while it is walked",
          fn outcome -> assert {:value, _} = outcome end,
          ~S"""
