@@ -11,13 +11,14 @@
 #include "dist/private.h"
 
 enum {
-    HEAD = 4,             /* a frame's length field */
-    PASS_THROUGH = 112,   /* 'p', the only type of frame without atom cache and fragments */
-    READ_MIN = 16 << 10,  /* room that a read is given at least */
-    READ_TURN = 1 << 20,  /* bytes read in one turn, so that one peer doesn't hold up the others */
-    KEEP = 1 << 20,       /* size of a buffer that is kept when it is empty */
-    COMPACT = 256 << 10,  /* bytes sent that are worth moving the rest to the front */
-    TICK_ANSWER_MS = 500, /* two nodes that answer ticks must not answer each other for ever */
+    HEAD = 4,            /* a frame's length field */
+    PASS_THROUGH = 112,  /* 'p', the only type of frame without atom cache and fragments */
+    READ_MIN = 16 << 10, /* room that a read is given at least */
+    READ_TURN = 1 << 20, /* bytes read in one turn, so that one peer doesn't hold up the others */
+    CHANNEL_TURN = 32 << 10, /* the same of a channel, whose frames take longer: each is checked */
+    KEEP = 1 << 20,          /* size of a buffer that is kept when it is empty */
+    COMPACT = 256 << 10,     /* bytes sent that are worth moving the rest to the front */
+    TICK_ANSWER_MS = 500,    /* two nodes that answer ticks must not answer each other for ever */
 };
 
 struct dist_peer {
@@ -183,7 +184,7 @@ static size_t read_once(struct dist_peer *peer, size_t limit) {
 }
 
 static void read_turn(struct dist_peer *peer) {
-    size_t limit = READ_TURN;
+    size_t limit = peer->config.is_channel ? CHANNEL_TURN : READ_TURN;
     while (limit > 0 && !peer->failed) {
         limit = read_once(peer, limit);
     }

@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "engine/private.h"
+#ifdef LUNODE_TEST_NATIVE
+#include "native.h" /* of a program for tests */
+#endif
 
 /* The text of `load` is compiled in one go, which nothing interrupts. */
 enum { MAX_LOAD = 1 << 20 };
@@ -500,6 +503,10 @@ void eng_sandbox_push_environment(lua_State *L) {
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, LUA_GNAME);
     lua_remove(L, -2);
+#ifdef LUNODE_TEST_NATIVE
+    native_push(L);
+    lua_setfield(L, -2, "native");
+#endif
 }
 
 /* }==== */

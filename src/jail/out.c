@@ -100,8 +100,9 @@ static struct jail_debt *call_of(const struct exit_frame *frame, struct span *va
     return debt != NULL && span_equal(debt->pid, frame->control.to) ? debt : NULL;
 }
 
-/* {lunode, Node, Event, Handler, Details} of one of its handlers. */
-static bool is_event(const struct exit_frame *frame) {
+/* {lunode, Node, Event, Handler, Details} of one of its handlers, or one that it had until now:
+ * that is no news any more. */
+static bool is_event(const struct exit_frame *frame, bool *is_news) {
     struct span rest = frame->payload;
     struct span part[4];
     struct span name;
@@ -120,7 +121,8 @@ static bool is_event(const struct exit_frame *frame) {
         return false;
     }
     const struct jail_tenant *tenant = jail_tenant_find(jail, name);
-    return tenant != NULL && tenant->worker == frame->worker;
+    *is_news = tenant != NULL;
+    return tenant == NULL || tenant->worker == frame->worker;
 }
 
 /* To the process `lunode` of the node: answers to its own requests, and events. */
@@ -132,10 +134,13 @@ static enum verdict to_control(const struct exit_frame *frame, struct jail_debt 
         jail_request_done(frame->worker, request, value);
         return DROP;
     }
-    if (!is_event(frame)) {
+    bool is_news = false;
+    if (!is_event(frame, &is_news)) {
         return CRIME;
     }
-    eng_pass_event(frame->worker->jail->engine, frame->payload);
+    if (is_news) {
+        eng_pass_event(frame->worker->jail->engine, frame->payload);
+    }
     return DROP;
 }
 

@@ -10,8 +10,8 @@ defmodule Lunode.Test.RawNode do
 
   @doc """
   Options: `:host`, `:alive`, `:creation`, `:cookie`, `:env` (a map), `:handlers`, `:config`; `:args`
-  in place of Bundlex's four; `:through`, a command that runs the one that follows it. What it writes
-  to standard error goes to the file `stderr`.
+  in place of Bundlex's four; `:through`, a command that runs the one that follows it; `:program`, in
+  place of `lunode`. What it writes to standard error goes to the file `stderr`.
   """
   def start(opts \\ []) do
     host = opts[:host] || own_host()
@@ -19,7 +19,8 @@ defmodule Lunode.Test.RawNode do
     node = "#{alive}@#{host}"
     stderr = Path.join(OS.folder([]), "stderr")
     args = opts[:args] || [host, alive, node, "#{opts[:creation] || 1}"]
-    command = (opts[:through] || []) ++ [Path.expand(Lunode.Program.path()) | args]
+    program = Path.expand(opts[:program] || Lunode.Program.path())
+    command = (opts[:through] || []) ++ [program | args]
 
     port =
       Port.open({:spawn_executable, "/bin/sh"}, [
