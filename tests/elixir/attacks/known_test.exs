@@ -648,7 +648,7 @@ defmodule Lunode.Attacks.KnownTest do
          fn outcome -> assert {:value, _} = outcome end,
          ~S"""
          local n = 0
-         local pairs, rawset = pairs, rawset
+         local pairs, pcall, rawset = pairs, pcall, rawset
          for name in pairs(_G) do
            pcall(rawset, _G, name, nil)
            n = n + 1
