@@ -55,25 +55,28 @@ void eng_heap_destroy(struct eng_heap *heap) {
     }
 }
 
-/* Always moves, as that may happen. */
-void *eng_heap_resize(struct eng_heap *heap, void *memory, size_t size) {
-    struct block *old = memory == NULL ? NULL : (struct block *)memory - 1;
+static struct block *block_of(void *memory) {
+    return memory == NULL ? NULL : (struct block *)memory - 1;
+}
+
+void *eng_heap_resize(struct eng_heap *heap, void *block, size_t size) {
+    struct block *old = block_of(block);
     if (old != NULL) {
         DL_DELETE(heap->blocks, old);
     }
-    struct block *block = realloc(old, sizeof *block + size);
-    if (block == NULL && old == NULL) {
+    struct block *resized = realloc(old, sizeof *resized + size);
+    if (resized == NULL && old == NULL) {
         return NULL;
     }
-    DL_PREPEND(heap->blocks, block == NULL ? old : block);
-    return block == NULL ? NULL : block + 1;
+    DL_PREPEND(heap->blocks, resized == NULL ? old : resized);
+    return resized == NULL ? NULL : resized + 1;
 }
 
-void eng_heap_free(struct eng_heap *heap, void *memory) {
-    if (memory != NULL) {
-        struct block *block = (struct block *)memory - 1;
-        DL_DELETE(heap->blocks, block);
-        free(block);
+void eng_heap_free(struct eng_heap *heap, void *block) {
+    struct block *old = block_of(block);
+    if (old != NULL) {
+        DL_DELETE(heap->blocks, old);
+        free(old);
     }
 }
 

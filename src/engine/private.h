@@ -592,8 +592,8 @@ struct eng_handler *eng_handler_default(struct engine *engine);
 /* The process ends with {limit, kind, max, used}, and subscribers are told. */
 void eng_limit_hit(struct eng_proc *proc, const char *kind, size_t max, size_t used);
 
-/* The running process has made a new atom that the handler may not make. */
-void eng_limit_atoms(void *handler);
+/* The running process has made a new atom that its handler (`user`) may not make. */
+void eng_limit_atoms(void *user);
 
 /* What an untrusted handler has outside of its VM (processes, their messages, timers, monitors,
  * links) may take as much again. False: no more. */

@@ -83,7 +83,11 @@ static char take_conversion(const char **at, const char *end) {
     while (*at < end && strchr("-+ #0123456789.", **at) != NULL && **at != '\0') {
         ++*at;
     }
-    return *at < end ? *(*at)++ : '\0';
+    char letter = '\0';
+    if (*at < end) {
+        letter = *(*at)++;
+    }
+    return letter;
 }
 
 /* string.format(format, ...): %s gives no address, and %p does not exist. The upvalue is Lua's own.
