@@ -369,6 +369,7 @@ struct eng_proc {
     struct eng_mailbox mailbox;
     struct eng_monitor *monitors;
     struct eng_watch *watches;
+    struct eng_alarm *alarms; /* messages that will be sent to it */
     struct eng_link *links;
     struct eng_name *names;
     struct eng_from *owed;   /* callers whose answer was deferred */
@@ -470,6 +471,8 @@ bool eng_alarm_start(struct eng_handler *handler, struct span ref, double ms,
 double eng_alarm_cancel(struct eng_handler *handler, struct span ref);
 /* The handler goes: an untrusted one's are cancelled. */
 void eng_alarms_leave(struct eng_handler *handler);
+/* The process has ended: what was to be sent to its pid is not. */
+void eng_alarms_drop(struct eng_proc *proc);
 void eng_alarms_clear(struct engine *engine);
 
 /* }==== */
@@ -805,8 +808,9 @@ bool eng_vm_create(struct eng_handler *handler, struct err *err);
 void eng_vm_destroy(struct eng_handler *handler);
 
 /* After a slice of an untrusted one: garbage is collected if much is taken, or if there was not
- * enough for something; then the VM has met its limit unless that helps. */
-void eng_vm_settle(struct eng_handler *handler);
+ * enough for something; then the VM has met its limit unless that helps, or unless the slice
+ * `failed` for it. */
+void eng_vm_settle(struct eng_handler *handler, bool failed);
 
 /* Bytes that the VM takes. */
 size_t eng_vm_memory(const struct eng_handler *handler);

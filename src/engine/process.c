@@ -136,6 +136,7 @@ void eng_proc_destroy(struct eng_proc *proc) {
     eng_send_unblock(proc);
     eng_sched_leave(proc);
     eng_watches_clear(proc);
+    eng_alarms_drop(proc);
     eng_monitors_clear(proc);
     eng_links_clear(proc);
     eng_names_clear(proc);

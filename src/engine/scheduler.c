@@ -266,7 +266,7 @@ static bool is_over_limit(struct eng_proc *proc, int status) {
     if (policy->trusted) {
         return false;
     }
-    eng_vm_settle(proc->handler);
+    eng_vm_settle(proc->handler, status != LUA_OK && status != LUA_YIELD);
     if (status == LUA_YIELD && !proc->handler->vm->exceeded && ms > policy->time_ms) {
         eng_limit_hit(proc, "time", policy->time_ms, ms);
     }

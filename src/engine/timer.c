@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "engine/private.h"
 
@@ -61,6 +62,8 @@ struct eng_alarm {
     struct eng_handler *handler; /* whose script started it; NULL: it has gone */
     size_t size;
     struct eng_timer *timer;
+    struct eng_proc *dest; /* a process of this one that it is for: it goes with it; else NULL */
+    struct eng_alarm *prev, *next; /* of the same dest */
     struct dist_control control;
     struct span ref;
     struct span node;
@@ -71,6 +74,9 @@ struct eng_alarm {
 
 static void forget(struct eng_alarm *alarm) {
     HASH_DELETE(hh, alarm->engine->alarms, alarm);
+    if (alarm->dest != NULL) {
+        DL_DELETE(alarm->dest->alarms, alarm);
+    }
     eng_outside_give(alarm->handler, alarm->size);
     free(alarm);
 }
@@ -130,7 +136,19 @@ bool eng_alarm_start(struct eng_handler *handler, struct span ref, double ms,
         return false;
     }
     HASH_ADD_KEYPTR(hh, engine->alarms, alarm->ref.data, alarm->ref.len, alarm);
+    alarm->dest = ext_is_pid(control->to) ? eng_proc_of_pid(engine, control->to) : NULL;
+    if (alarm->dest != NULL) {
+        DL_APPEND(alarm->dest->alarms, alarm);
+    }
     return true;
+}
+
+void eng_alarms_drop(struct eng_proc *proc) {
+    while (proc->alarms != NULL) {
+        struct eng_alarm *alarm = proc->alarms;
+        eng_timer_cancel(alarm->timer);
+        forget(alarm);
+    }
 }
 
 double eng_alarm_cancel(struct eng_handler *handler, struct span ref) {

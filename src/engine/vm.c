@@ -90,12 +90,16 @@ static void *allocate_counted(void *user, void *block, size_t old, size_t size) 
     return moved;
 }
 
-void eng_vm_settle(struct eng_handler *handler) {
+void eng_vm_settle(struct eng_handler *handler, bool failed) {
     struct eng_vm *vm = handler->vm;
     size_t limit = handler->policy.memory;
     size_t more = vm->lacking;
     vm->refused_more = vm->lacking = vm->refusals = 0;
     if (vm->exceeded || (more == 0 && vm->used < vm->enough)) {
+        return;
+    }
+    if (failed && more > 0) {
+        exceed(vm, more); /* it is what failed */
         return;
     }
     lua_gc(handler->L, LUA_GCCOLLECT);

@@ -60,7 +60,9 @@ bool jail_create(struct jail **out, uv_loop_t *loop, struct log *log, struct eng
     jail->config = *config;
     look_at_system(jail);
     uv_timer_init(loop, &jail->ticker);
-    jail->ticker.data = jail;
+    uv_timer_init(loop, &jail->pace);
+    jail->open_timers = 2;
+    jail->ticker.data = jail->pace.data = jail;
     struct eng_outside outside = {.user = jail,
                                   .route = jail_route,
                                   .has = has,
@@ -75,14 +77,14 @@ bool jail_create(struct jail **out, uv_loop_t *loop, struct log *log, struct eng
 }
 
 void jail_free_if_over(struct jail *jail) {
-    if (jail->closed && jail->workers == NULL) {
+    if (jail->open_timers == 0 && jail->workers == NULL) {
         free(jail);
     }
 }
 
 static void on_closed(uv_handle_t *handle) {
     struct jail *jail = handle->data;
-    jail->closed = true;
+    jail->open_timers--;
     jail_free_if_over(jail);
 }
 
@@ -105,6 +107,7 @@ void jail_destroy(struct jail *jail) {
         tenant->worker = NULL;
         jail_tenant_drop(jail, tenant);
     }
+    uv_close((uv_handle_t *)&jail->pace, on_closed);
     uv_close((uv_handle_t *)&jail->ticker, on_closed);
 }
 

@@ -7,6 +7,9 @@
 /* Beside what a handler's limit allows: head, reason, traceback. */
 enum { SLACK = 1 << 20 };
 
+/* What a message costs beside its bytes. */
+enum { FRAME = 512 };
+
 /* Names that the engine itself sends: of reasons, events, keys of maps. */
 enum { ENGINE_ATOMS = 1000 };
 
@@ -21,6 +24,7 @@ struct exit_frame {
     struct jail_ledger *ledger;
     struct dist_control control; /* as it is passed on */
     struct span payload;
+    bool is_extra; /* nobody has asked for it: it is sent because that is allowed */
 };
 
 /* {==== What its handlers may do ========================================================== */
@@ -155,6 +159,7 @@ static enum verdict check_send(struct exit_frame *frame) {
     if (call != NULL) {
         return pay(frame, call);
     }
+    frame->is_extra = true;
     return is_reachable_pid(frame, to) ? PASS : CRIME;
 }
 
@@ -177,7 +182,8 @@ static bool may_reach_name(const struct exit_frame *frame) {
            may(frame->worker, may_send, name, (struct span){0});
 }
 
-static enum verdict check_named(const struct exit_frame *frame) {
+static enum verdict check_named(struct exit_frame *frame) {
+    frame->is_extra = true;
     return is_own(frame, frame->control.from) && may_reach_name(frame) ? PASS : CRIME;
 }
 
@@ -428,13 +434,13 @@ static void pass_or_condemn(struct exit_frame *frame) {
                             err.text);
     } else {
         jail_pass(worker->jail, &frame->control, frame->payload);
-        jail_worker_hold(worker);
+        jail_worker_hold(worker, frame->is_extra ? frame->payload.len + FRAME : 0);
     }
 }
 
 void jail_leave(struct jail_worker *worker, const struct dist_control *control,
                 struct span payload) {
-    struct exit_frame frame = {worker, &worker->ledger, *control, payload};
+    struct exit_frame frame = {worker, &worker->ledger, *control, payload, false};
     if (worker->condemned) {
         return;
     }

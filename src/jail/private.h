@@ -141,9 +141,11 @@ struct jail_worker {
     bool isolated; /* it has one handler */
     bool down;     /* the channel is closed */
     bool exited;
-    bool condemned; /* what it sends is not looked at any more */
-    bool urgent;    /* what waits for it cannot wait for the next look */
-    bool held;      /* its channel is not read: some peer does not read */
+    bool condemned;     /* what it sends is not looked at any more */
+    bool urgent;        /* what waits for it cannot wait for the next look */
+    bool held;          /* its channel is not read: some peer does not read, or it sends too much */
+    int64_t credit;     /* bytes that it may send unasked */
+    uint64_t credit_ns; /* when that was so */
     int64_t exit_status;
     int exit_signal;
     uv_process_t process;
@@ -183,8 +185,10 @@ void jail_worker_condemn(struct jail_worker *worker, const char *format, ...)
 /* It is not needed any more, or the node ends: nobody is told. */
 void jail_worker_stop(struct jail_worker *worker);
 
-/* Its channel is read again, when the peers have read enough. */
-void jail_worker_hold(struct jail_worker *worker);
+/* To be called when something of it was passed on: its channel is not read any more when a peer
+ * does not keep up, or when it has sent too many bytes unasked, of which these are the last. It is
+ * read again in time. */
+void jail_worker_hold(struct jail_worker *worker, size_t extra);
 void jail_workers_look(struct jail *jail);
 
 /* }==== */
@@ -198,6 +202,7 @@ struct jail {
     struct dist_node *node;
     struct jail_config config;
     uv_timer_t ticker;
+    uv_timer_t pace;             /* until a worker that has sent too much is read again */
     struct jail_tenant *tenants; /* uthash */
     struct jail_worker *workers;
     struct jail_report *reports; /* under way */
@@ -206,7 +211,7 @@ struct jail {
     uint64_t started[JAIL_MAX_FAILURES]; /* when workers were started again last */
     uint16_t last_slot;
     bool stopping;
-    bool closed; /* it goes with the last worker */
+    int open_timers; /* it goes with the last of them, and of the workers */
 };
 
 /* Looks after the workers from now on. */

@@ -16,9 +16,14 @@ enum {
     OUTPUT_BUDGET = 256 << 10, /* bytes of its log that are read between two looks */
     MAX_LINE = 64 << 10,       /* a longer line leaves in parts */
     IDLE_MS = 6000,
+    CREDIT_RATE = 8 << 20, /* bytes a second */
+    CREDIT_MOST = 64 << 10,
+    PACE_MS = 5,
     PATIENT = 16 << 10, /* bytes that may wait for the next look */
     CROWDED = 8 << 20,  /* bytes that wait for a peer, for whose sake no worker is read */
 };
+
+static const uint64_t NS = 1000000000;
 
 /* {==== Its output ======================================================================== */
 
@@ -595,10 +600,43 @@ static size_t most_waiting(const struct jail *jail) {
     return crowd.most;
 }
 
-void jail_worker_hold(struct jail_worker *worker) {
-    if (!worker->held && most_waiting(worker->jail) > CROWDED) {
+/* What nobody has asked for must not fill the connections on which others wait for answers: so many
+ * bytes a second. */
+static void earn(struct jail_worker *worker) {
+    uint64_t now = uv_hrtime();
+    uint64_t ns = now - worker->credit_ns;
+    worker->credit_ns = now;
+    worker->credit += (int64_t)(ns < NS ? ns * CREDIT_RATE / NS : CREDIT_RATE);
+    worker->credit = worker->credit > CREDIT_MOST ? CREDIT_MOST : worker->credit;
+}
+
+static void on_pace(uv_timer_t *timer) {
+    jail_flush(timer->data);
+}
+
+void jail_worker_hold(struct jail_worker *worker, size_t extra) {
+    struct jail *jail = worker->jail;
+    worker->credit -= (int64_t)extra;
+    if (worker->credit < 0 && extra > 0) {
+        earn(worker);
+    }
+    bool is_spent = worker->credit < 0;
+    if (!worker->held && (is_spent || most_waiting(jail) > CROWDED)) {
         worker->held = true;
         dist_peer_hold(worker->channel, true);
+    }
+    if (is_spent && !uv_is_active((uv_handle_t *)&jail->pace)) {
+        uv_timer_start(&jail->pace, on_pace, PACE_MS, 0);
+    }
+}
+
+static void look_at_held(struct jail_worker *worker) {
+    earn(worker);
+    if (worker->credit < 0) {
+        uv_timer_start(&worker->jail->pace, on_pace, PACE_MS, 0);
+    } else if (most_waiting(worker->jail) < CROWDED / 2) {
+        worker->held = false;
+        dist_peer_hold(worker->channel, false);
     }
 }
 
@@ -615,9 +653,8 @@ void jail_flush(struct jail *jail) {
             worker->urgent = false;
             dist_peer_flush(worker->channel);
         }
-        if (worker->held && most_waiting(jail) < CROWDED / 2) {
-            worker->held = false;
-            dist_peer_hold(worker->channel, false);
+        if (worker->held) {
+            look_at_held(worker);
         }
     }
 }

@@ -471,7 +471,7 @@ defmodule Lunode.Attacks.BeamTest do
 
   attack "a flood of messages to who is allowed",
          :time,
-         [allow: [send: ["attack_flood"]], run: &__MODULE__.with_flood/2],
+         [allow: [send: ["attack_flood"]], run: &__MODULE__.with_flood/2, limits: [time: 20]],
          ~S"""
          local s = ("x"):rep(1000)
          while true do erl.send(erl.tuple(atom.attack_flood, home), s) end
