@@ -45,6 +45,8 @@ struct dist_peer {
     uint64_t last_out;
 };
 
+static void poll_for(struct dist_peer *peer, bool write);
+
 /* {==== Ending =========================================================================== */
 
 /* Notes the first reason. The shutdown makes the poll report, so that the news of the end comes
@@ -52,6 +54,10 @@ struct dist_peer {
 static void fail(struct dist_peer *peer) {
     peer->failed = true;
     shutdown(peer->fd, SHUT_RDWR);
+    if (peer->held) { /* its end is to be read all the same */
+        peer->held = false;
+        poll_for(peer, peer->polls_write);
+    }
 }
 
 static void fail_errno(struct dist_peer *peer, int error) {
@@ -88,8 +94,14 @@ static void note_unreadable(struct dist_peer *peer, struct span frame) {
              peer->name, op, frame.len, more > 0 ? "; others before it too" : "");
 }
 
-/* `frame` is what follows the type byte. */
-static void on_frame(struct dist_peer *peer, struct span frame) {
+/* The other end of a channel is this program: it sends nothing that can't be read. */
+static void fail_unreadable(struct dist_peer *peer, struct span frame) {
+    err_set(&peer->why, "it sent a frame of %zu bytes that cannot be read", frame.len + 1);
+    fail(peer);
+}
+
+/* `frame` is what follows the type byte. False when nothing more is to be read. */
+static bool on_frame(struct dist_peer *peer, struct span frame) {
     struct dist_control control;
     struct span rest = frame;
     if (frame.len > 0 && frame.data[0] == EXT_VERSION) {
@@ -99,10 +111,15 @@ static void on_frame(struct dist_peer *peer, struct span frame) {
         if (ok && (rest.len == 0 || rest.data[0] == EXT_VERSION)) {
             struct span payload = rest.len == 0 ? rest : span_of(rest.data + 1, rest.len - 1);
             peer->config.events.message(peer->config.user, peer, &control, payload);
-            return;
+            return true;
         }
     }
+    if (peer->config.is_channel) {
+        fail_unreadable(peer, frame);
+        return false;
+    }
     note_unreadable(peer, frame);
+    return true;
 }
 
 /* Whether a frame of that length, whose type byte is at `type` if it is there yet, is acceptable.
@@ -146,8 +163,7 @@ static bool take_frame(struct dist_peer *peer, struct span *in) {
     struct span frame = span_of(in->data + HEAD + 1, size - 1);
     *in = span_of(in->data + HEAD + size, in->len - HEAD - size);
     peer->traffic.frames_in++;
-    on_frame(peer, frame);
-    return true;
+    return on_frame(peer, frame);
 }
 
 static void take_frames(struct dist_peer *peer) {
@@ -211,6 +227,10 @@ void dist_peer_hold(struct dist_peer *peer, bool hold) {
         peer->held = hold;
         poll_for(peer, peer->polls_write);
     }
+}
+
+void dist_peer_limit(struct dist_peer *peer, size_t max_frame) {
+    peer->config.max_frame = max_frame;
 }
 
 /* Drops what was sent, where that is cheap. Nothing moves while a frame is open: its writer may

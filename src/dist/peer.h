@@ -37,6 +37,9 @@ void dist_peer_close(struct dist_peer *peer);
 /* Stops to read from it, or goes on: what it sends waits on its side. */
 void dist_peer_hold(struct dist_peer *peer, bool hold);
 
+/* The most bytes that a frame from it may have, from now on. */
+void dist_peer_limit(struct dist_peer *peer, size_t max_frame);
+
 /* Writes the closed frames that wait, as far as the socket takes them; the rest follows by itself.
  */
 void dist_peer_flush(struct dist_peer *peer);

@@ -263,7 +263,7 @@ static bool is_crowded(const struct entry *entry) {
 void jail_enter(struct jail_worker *worker, struct span node, const struct dist_control *control,
                 struct span payload) {
     struct entry entry = {worker, node, control, payload};
-    if (worker->down) {
+    if (worker->down && worker->exited) {
         return;
     }
     if (!note_terms(&entry)) {

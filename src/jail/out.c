@@ -4,8 +4,9 @@
 #include "jail/private.h"
 #include "term/term.h"
 
-/* Beside what a handler's limit allows: head, reason, traceback. */
-enum { SLACK = 1 << 20 };
+/* Bytes beside what a handler's limit allows: head, reason, traceback; and what a report says of
+ * each handler. */
+enum { SLACK = 1 << 20, OF_HANDLER = 64 << 10 };
 
 /* What a message costs beside its bytes. */
 enum { FRAME = 512 };
@@ -59,7 +60,16 @@ static size_t max_message(const struct jail_worker *worker) {
          tenant = tenant->next) {
         max = tenant->policy.message > max ? tenant->policy.message : max;
     }
-    return max + SLACK;
+    return max;
+}
+
+/* Bytes of the longest payload that it may send. */
+static size_t max_payload(const struct jail_worker *worker) {
+    return max_message(worker) + SLACK + worker->tenant_count * OF_HANDLER;
+}
+
+void jail_limit_frames(struct jail_worker *worker) {
+    dist_peer_limit(worker->channel, max_payload(worker) + SLACK);
 }
 
 static bool is_own(const struct exit_frame *frame, struct span pid) {
@@ -101,7 +111,7 @@ static struct jail_debt *call_of(const struct exit_frame *frame, struct span *va
     bool by_ref = eng_tag_ref(tag, &ref, &alias);
     struct jail_debt *debt = jail_debt_find(frame->ledger, JAIL_CALL, by_ref ? ref : tag,
                                             by_ref ? (struct span){0} : frame->control.to);
-    return debt != NULL && span_equal(debt->pid, frame->control.to) ? debt : NULL;
+    return debt != NULL && span_equal(debt->what, tag) ? debt : NULL;
 }
 
 /* {lunode, Node, Event, Handler, Details} of one of its handlers, or one that it had until now:
@@ -121,7 +131,10 @@ static bool is_event(const struct exit_frame *frame, bool *is_news) {
         }
     }
     const struct jail *jail = frame->worker->jail;
-    if (!ext_is_atom(part[0], "lunode") || !ext_take_atom(&part[3], &name, &latin1)) {
+    struct span node;
+    if (!ext_is_atom(part[0], "lunode") || !ext_take_atom(&part[1], &node, &latin1) ||
+        !span_equal(node, eng_node_name(jail->engine)) ||
+        !ext_take_atom(&part[3], &name, &latin1)) {
         return false;
     }
     const struct jail_tenant *tenant = jail_tenant_find(jail, name);
@@ -132,7 +145,7 @@ static bool is_event(const struct exit_frame *frame, bool *is_news) {
 /* To the process `lunode` of the node: answers to its own requests, and events. */
 static enum verdict to_control(const struct exit_frame *frame, struct jail_debt *call,
                                struct span value) {
-    if (call != NULL && call->request != NULL) {
+    if (call != NULL && call->request != NULL && span_equal(call->pid, frame->control.to)) {
         struct jail_request *request = call->request;
         jail_debt_drop(frame->ledger, call);
         jail_request_done(frame->worker, request, value);
@@ -145,6 +158,7 @@ static enum verdict to_control(const struct exit_frame *frame, struct jail_debt 
     if (is_news) {
         eng_pass_event(frame->worker->jail->engine, frame->payload);
     }
+    jail_worker_hold(frame->worker, frame->payload.len);
     return DROP;
 }
 
@@ -156,18 +170,21 @@ static enum verdict check_send(struct exit_frame *frame) {
     if (is_control(frame, to)) {
         return to_control(frame, call, value);
     }
-    if (call != NULL) {
+    if (call != NULL && span_equal(call->pid, to)) {
         return pay(frame, call);
     }
     frame->is_extra = true;
     return is_reachable_pid(frame, to) ? PASS : CRIME;
 }
 
+/* What goes to an alias is the answer to the call with it in its tag, and nothing else. */
 static enum verdict check_alias(struct exit_frame *frame) {
     struct span ref = frame->control.ref;
+    struct span value;
     struct jail_debt *call = jail_debt_find(frame->ledger, JAIL_CALL, ref, (struct span){0});
     frame->control.node = ext_node_of(ref);
-    if (call == NULL || call->request != NULL || !is_own(frame, frame->control.from)) {
+    if (call == NULL || call->request != NULL || call != call_of(frame, &value) ||
+        !is_own(frame, frame->control.from)) {
         return CRIME;
     }
     return pay(frame, call);
@@ -191,10 +208,18 @@ static enum verdict check_named(struct exit_frame *frame) {
 
 /* {==== Signals =========================================================================== */
 
+/* By it the end of what is watched will be told: one of this node's, and for one thing alone. */
+static bool is_new_ref(const struct exit_frame *frame) {
+    struct span ref = frame->control.ref;
+    return ext_is_ref(ref) &&
+           span_equal(ext_node_of(ref), eng_node_name(frame->worker->jail->engine)) &&
+           jail_debt_find(frame->ledger, JAIL_WATCH, ref, (struct span){0}) == NULL;
+}
+
 static enum verdict check_monitor(struct exit_frame *frame) {
     struct dist_control *control = &frame->control;
     bool by_pid = ext_is_pid(control->to);
-    if (!is_own(frame, control->from)) {
+    if (!is_own(frame, control->from) || !is_new_ref(frame)) {
         return CRIME;
     }
     if (by_pid && is_control(frame, control->to)) {
@@ -257,14 +282,27 @@ static enum verdict check_down(struct exit_frame *frame) {
 
 /* {==== Processes that are asked for ====================================================== */
 
+/* The result: a process of the worker, with what was asked for beside it, or why there is none. */
+static bool is_spawn_result(const struct exit_frame *frame, const struct jail_debt *spawn) {
+    enum { HAS_LINK = 1, HAS_MONITOR = 2 };
+    struct span flags = frame->control.options;
+    struct span reason = frame->control.reason;
+    int64_t has;
+    bool latin1;
+    int64_t may_have = (spawn->links ? HAS_LINK : 0) | (spawn->monitors ? HAS_MONITOR : 0);
+    if (!ext_take_int(&flags, &has) || has < 0 || (has & ~may_have) != 0) {
+        return false;
+    }
+    return ext_is_pid(reason) ? is_own(frame, reason) : ext_take_atom(&reason, &flags, &latin1);
+}
+
 static enum verdict check_spawned(struct exit_frame *frame) {
     struct dist_control *control = &frame->control;
     struct jail_debt *spawn =
         jail_debt_find(frame->ledger, JAIL_SPAWN, control->ref, (struct span){0});
     control->node = ext_node_of(control->to);
     bool is_there = ext_is_pid(control->reason);
-    if (spawn == NULL || !span_equal(spawn->pid, control->to) ||
-        (is_there && !is_own(frame, control->reason))) {
+    if (spawn == NULL || !span_equal(spawn->pid, control->to) || !is_spawn_result(frame, spawn)) {
         return CRIME;
     }
     struct jail_debt owed = {.kind = JAIL_MONITOR, .pid = control->to, .what = control->reason};
@@ -324,7 +362,7 @@ static enum verdict check_rpc(struct exit_frame *frame) {
     struct dist_control *control = &frame->control;
     struct span module;
     struct span function;
-    if (!is_own(frame, control->from) || !is_erpc(control->mfa) ||
+    if (!is_own(frame, control->from) || !is_new_ref(frame) || !is_erpc(control->mfa) ||
         !only_monitors(control->options) || !read_rpc(frame, &module, &function) ||
         !(is_tenant(frame, module) || may(frame->worker, eng_policy_may_rpc, module, function))) {
         return CRIME;
@@ -423,30 +461,33 @@ static bool is_sound(struct exit_frame *frame, struct err *err) {
     return true;
 }
 
-static void pass_or_condemn(struct exit_frame *frame) {
+/* Also of what the node itself reads: it tells others of it. */
+static bool is_acceptable(struct exit_frame *frame) {
     struct jail_worker *worker = frame->worker;
     struct err err;
-    if (frame->payload.len > max_message(worker)) {
+    if (frame->payload.len > max_payload(worker)) {
         jail_worker_condemn(worker, "it sent a message of %zu bytes; its handlers may send %zu",
-                            frame->payload.len, max_message(worker) - SLACK);
-    } else if (!is_sound(frame, &err)) {
+                            frame->payload.len, max_message(worker));
+        return false;
+    }
+    if (!is_sound(frame, &err)) {
         jail_worker_condemn(worker, "it sent %s that may not leave: %s", name_of(frame->control.op),
                             err.text);
-    } else {
-        jail_pass(worker->jail, &frame->control, frame->payload);
-        jail_worker_hold(worker, frame->is_extra ? frame->payload.len + FRAME : 0);
+        return false;
     }
+    return true;
 }
 
 void jail_leave(struct jail_worker *worker, const struct dist_control *control,
                 struct span payload) {
     struct exit_frame frame = {worker, &worker->ledger, *control, payload, false};
-    if (worker->condemned) {
+    if (worker->condemned || !is_acceptable(&frame)) {
         return;
     }
     switch (check(&frame)) {
     case PASS:
-        pass_or_condemn(&frame);
+        jail_pass(worker->jail, &frame.control, frame.payload);
+        jail_worker_hold(worker, frame.is_extra ? payload.len + FRAME : 0);
         break;
     case CRIME:
         condemn(&frame);

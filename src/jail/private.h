@@ -20,10 +20,11 @@ struct jail_tenant {
     char *name;
     struct jail_worker *worker; /* NULL: it is down */
     bool live;                  /* a script of it has loaded */
-    unsigned loading;           /* loads that were not answered yet */
+    unsigned asked;             /* loads and unloads that were not answered yet */
     struct buf source;          /* what runs */
     struct buf start;           /* the argument of `init`; may be empty */
     struct eng_policy policy;
+    uint64_t reported;                    /* the last report that it is in */
     struct buf failure;                   /* why it is down, an external term */
     uint64_t failures[JAIL_MAX_FAILURES]; /* when it ended its worker last, ms of the loop */
     struct jail_tenant *prev, *next;      /* of the same worker */
@@ -96,7 +97,8 @@ void jail_request_failed(struct jail_worker *worker, struct jail_request *reques
 void jail_report(void *user, bool stats, struct span own, const struct eng_caller *caller);
 
 /* A worker's part; empty when there is none. */
-void jail_report_add(struct jail_report *report, struct span part);
+void jail_report_add(struct jail_report *report, const struct jail_worker *worker,
+                     struct span part);
 void jail_reports_stop(struct jail *jail);
 
 /* }==== */
@@ -122,6 +124,9 @@ bool jail_send(struct jail_worker *worker, struct span node, const struct dist_c
 /* Checks a frame by the ledger and by what its handlers may do, and passes it on. */
 void jail_leave(struct jail_worker *worker, const struct dist_control *control,
                 struct span payload);
+
+/* What its handlers may do is new: a frame that is longer than they need is not read. */
+void jail_limit_frames(struct jail_worker *worker);
 
 /* The worker has died: everybody who waits is told the reason. `culprit`: the name of the handler
  * that ended it, which `reason` is for; others get `other`. */
@@ -208,6 +213,7 @@ struct jail {
     struct jail_report *reports; /* under way */
     struct err refusal;          /* why no untrusted script can run; empty when they can */
     uint64_t last_ref;
+    uint64_t last_report;
     uint64_t started[JAIL_MAX_FAILURES]; /* when workers were started again last */
     uint16_t last_slot;
     bool stopping;

@@ -13,6 +13,7 @@ struct jail_report {
     struct jail *jail;
     uv_timer_t timer;
     struct eng_caller caller;
+    uint64_t number;
     bool stats;
     unsigned waiting; /* workers that have not answered */
     bool answered;
@@ -27,23 +28,60 @@ struct jail_report {
 
 /* {==== Putting it together =============================================================== */
 
+/* The value of a key of a map; empty without one. */
+static struct span value_of(struct span map, const char *name) {
+    struct span key;
+    struct span value;
+    uint32_t pairs;
+    if (!ext_take_map(&map, &pairs)) {
+        return (struct span){0};
+    }
+    while (pairs-- > 0 && ext_take(&map, &key) && ext_take(&map, &value)) {
+        if (ext_is_atom(key, name)) {
+            return value;
+        }
+    }
+    return (struct span){0};
+}
+
+/* Whether a worker may speak of a handler: one of its own, once. */
+static bool is_due(const struct jail_report *report, const struct jail_worker *worker,
+                   struct span atom) {
+    struct span name;
+    bool latin1;
+    struct jail_tenant *tenant =
+        ext_take_atom(&atom, &name, &latin1) ? jail_tenant_find(report->jail, name) : NULL;
+    if (tenant == NULL || tenant->worker != worker || tenant->reported == report->number) {
+        return false;
+    }
+    tenant->reported = report->number;
+    return true;
+}
+
 /* Adds the handlers of a part: a list, or the pairs of a map. */
-static void add_handlers(struct jail_report *report, struct span part) {
+static void add_handlers(struct jail_report *report, const struct jail_worker *worker,
+                         struct span rest) {
     struct span term;
+    struct span value;
     uint32_t count;
-    if (report->stats ? !ext_take_map(&part, &count) : !ext_take_list(&part, &count)) {
+    if (report->stats ? !ext_take_map(&rest, &count) : !ext_take_list(&rest, &count)) {
         return;
     }
-    struct span rest = part;
-    for (uint32_t i = 0; i < (report->stats ? 2 * count : count); i++) {
-        ext_take(&rest, &term);
-    }
-    if (buf_append(&report->handlers, part.data, part.len - rest.len)) {
-        report->count += count;
+    while (count-- > 0) {
+        struct span start = rest;
+        if (!ext_take(&rest, &term) || (report->stats && !ext_take(&rest, &value))) {
+            return;
+        }
+        struct span name = report->stats ? term : value_of(term, "name");
+        if ((worker == NULL || is_due(report, worker, name)) &&
+            buf_append(&report->handlers, start.data, start.len - rest.len)) {
+            report->count++;
+        }
     }
 }
 
-static void add_stats(struct jail_report *report, struct span part) {
+static void add_stats(struct jail_report *report, const struct jail_worker *worker,
+                      struct span part) {
     uint32_t pairs;
     uint64_t number;
     struct span key;
@@ -54,7 +92,7 @@ static void add_stats(struct jail_report *report, struct span part) {
     while (pairs-- > 0 && ext_take(&part, &key) && ext_take(&part, &value)) {
         struct span rest = value;
         if (ext_is_atom(key, "handlers")) {
-            add_handlers(report, value);
+            add_handlers(report, worker, value);
         } else if (ext_is_atom(key, "memory") && ext_take_uint(&rest, &number)) {
             report->memory += number;
         } else if (ext_is_atom(key, "processes") && ext_take_uint(&rest, &number)) {
@@ -63,11 +101,11 @@ static void add_stats(struct jail_report *report, struct span part) {
     }
 }
 
-static void add(struct jail_report *report, struct span part) {
+static void add(struct jail_report *report, const struct jail_worker *worker, struct span part) {
     if (report->stats) {
-        add_stats(report, part);
+        add_stats(report, worker, part);
     } else {
-        add_handlers(report, part);
+        add_handlers(report, worker, part);
     }
 }
 
@@ -137,10 +175,11 @@ static void on_time(uv_timer_t *timer) {
     close_if_done(report);
 }
 
-void jail_report_add(struct jail_report *report, struct span part) {
+void jail_report_add(struct jail_report *report, const struct jail_worker *worker,
+                     struct span part) {
     report->waiting--;
     if (!report->answered) {
-        add(report, part);
+        add(report, worker, part);
         if (report->waiting == 0) {
             uv_timer_stop(&report->timer);
             answer(report);
@@ -157,6 +196,7 @@ static struct jail_report *create(struct jail *jail, bool stats, struct span own
     }
     uint8_t *at = report->bytes;
     report->jail = jail;
+    report->number = ++jail->last_report;
     report->stats = stats;
     report->caller = *caller;
     report->caller.pid = span_keep(&at, caller->pid);
@@ -193,14 +233,14 @@ void jail_report(void *user, bool stats, struct span own, const struct eng_calle
         eng_answer(jail->engine, caller, own);
         return;
     }
-    add(report, own);
+    add(report, NULL, own);
     report->waiting = 1; /* until all are asked */
     for (struct jail_worker *worker = jail->workers; worker != NULL; worker = worker->next) {
         report->waiting += !worker->down && jail_request_report(worker, report, stats);
         report->memory += resident_bytes(worker);
     }
     uv_timer_start(&report->timer, on_time, WAIT_MS, 0);
-    jail_report_add(report, (struct span){0});
+    jail_report_add(report, NULL, (struct span){0});
 }
 
 void jail_reports_stop(struct jail *jail) {

@@ -60,7 +60,8 @@ static bool send_to_control(struct jail_worker *worker, struct span from, struct
     return ok;
 }
 
-/* Sends the request, whose body is consumed. It is freed when that fails. */
+/* Sends the request, whose body is consumed. It is freed when that fails. To a worker that is about
+ * to end it need not go: it is answered with the others then. */
 static bool send_request(struct jail_worker *worker, struct jail_request *request, struct buf *body,
                          bool complete) {
     struct jail *jail = worker->jail;
@@ -73,12 +74,14 @@ static bool send_request(struct jail_worker *worker, struct jail_request *reques
         .kind = JAIL_CALL, .pid = self, .what = buf_span(&ref), .request = request};
     struct jail_debt *owed =
         ok ? jail_debt_add(&worker->ledger, &debt, buf_span(&ref), (struct span){0}) : NULL;
-    ok = owed != NULL && send_to_control(worker, self, buf_span(&payload));
+    ok = owed != NULL && (worker->down || send_to_control(worker, self, buf_span(&payload)));
     if (!ok && owed != NULL) {
         jail_debt_drop(&worker->ledger, owed);
     }
     if (!ok) {
         destroy(request);
+    } else if (request->tenant != NULL) {
+        request->tenant->asked++;
     }
     buf_finish(&ref);
     buf_finish(&payload);
@@ -159,11 +162,7 @@ static bool send_load(struct jail_worker *worker, struct jail_request *request) 
               ext_put_atom(&body, span_str(request->tenant->name)) &&
               ext_put_binary(&body, buf_span(&request->source)) &&
               put_options(&body, &request->policy, buf_span(&request->start));
-    request->tenant->loading++;
-    struct jail_tenant *tenant = request->tenant;
-    ok = send_request(worker, request, &body, ok);
-    tenant->loading -= !ok;
-    return ok;
+    return send_request(worker, request, &body, ok);
 }
 
 static struct jail_request *make_load(struct jail_tenant *tenant, struct span source,
@@ -184,7 +183,7 @@ static struct jail_request *make_load(struct jail_tenant *tenant, struct span so
 
 /* A tenant that has nothing to run, and nothing under way, is none. */
 static void drop_if_empty(struct jail *jail, struct jail_tenant *tenant) {
-    if (!tenant->live && tenant->loading == 0) {
+    if (!tenant->live && tenant->asked == 0) {
         jail_tenant_drop(jail, tenant);
     }
 }
@@ -258,6 +257,7 @@ static void loaded(struct jail_request *request) {
     swap(&tenant->start, &request->start);
     tenant->policy = request->policy;
     request->policy = old;
+    jail_limit_frames(tenant->worker);
 }
 
 /* }==== */
@@ -270,14 +270,14 @@ void jail_request_done(struct jail_worker *worker, struct jail_request *request,
     struct jail_tenant *tenant = request->tenant;
     bool ok = is_ok(value);
     if (request->kind == JAIL_REPORT) {
-        jail_report_add(request->report, value);
+        jail_report_add(request->report, worker, value);
     }
     answer(jail, &request->caller, value);
-    if (request->kind == JAIL_LOAD) {
-        tenant->loading--;
-        if (ok) {
-            loaded(request);
-        }
+    if (tenant != NULL) {
+        tenant->asked--;
+    }
+    if (request->kind == JAIL_LOAD && ok) {
+        loaded(request);
     }
     bool unloaded = request->kind == JAIL_UNLOAD && ok;
     destroy(request);
@@ -293,12 +293,12 @@ void jail_request_failed(struct jail_worker *worker, struct jail_request *reques
                          struct span reason) {
     struct jail *jail = worker->jail;
     if (request->kind == JAIL_REPORT) {
-        jail_report_add(request->report, (struct span){0});
+        jail_report_add(request->report, worker, (struct span){0});
     } else {
         answer_error(jail, &request->caller, reason);
     }
-    if (request->kind == JAIL_LOAD) {
-        request->tenant->loading--;
+    if (request->tenant != NULL) {
+        request->tenant->asked--;
     }
     destroy(request);
 }

@@ -76,6 +76,7 @@ bool jail_tenant_place(struct jail *jail, struct jail_tenant *tenant, bool isola
     tenant->worker = worker;
     DL_APPEND(worker->tenants, tenant);
     worker->tenant_count++;
+    jail_limit_frames(worker);
     return true;
 }
 

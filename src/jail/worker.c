@@ -66,6 +66,9 @@ static bool take_last_words(struct jail_worker *worker, struct span line) {
     if (line.len >= sizeof text || !take_prefix(&line, "!deadline ")) {
         return false;
     }
+    if (worker->condemned) {
+        return true;
+    }
     memcpy(text, line.data, line.len);
     text[line.len] = '\0';
     const struct jail_tenant *tenant = NULL;
@@ -257,7 +260,7 @@ static void leave_tenants(struct jail_worker *worker, struct span reason) {
         struct jail_tenant *tenant = worker->tenants;
         DL_DELETE(worker->tenants, tenant);
         tenant->worker = NULL;
-        if (!tenant->live && tenant->loading == 0) {
+        if (!tenant->live && tenant->asked == 0) {
             jail_tenant_drop(jail, tenant);
         } else {
             stays_down(worker, tenant, reason);
@@ -338,11 +341,14 @@ static void on_process_exit(uv_process_t *process, int64_t status, int number) {
     end_if_over(worker);
 }
 
+/* Of what it has sent wrongly the channel says what it is: "it ...". */
 static void on_down(void *user, struct dist_peer *peer, const char *why) {
     struct jail_worker *worker = user;
     (void)peer;
-    (void)why;
     worker->down = true;
+    if (strncmp(why, "it ", 3) == 0) {
+        jail_worker_condemn(worker, "%s", why);
+    }
     end_if_over(worker);
 }
 
@@ -354,6 +360,7 @@ void jail_worker_condemn(struct jail_worker *worker, const char *format, ...) {
     va_start(args, format);
     (void)vsnprintf(worker->why, sizeof worker->why, format, args);
     va_end(args);
+    worker->culprit[0] = '\0'; /* it has said so, and gone on */
     jail_worker_stop(worker);
 }
 
@@ -553,7 +560,9 @@ static bool is_over(const struct jail_worker *worker, uint64_t now) {
 
 static void ping(struct jail_worker *worker, uint64_t now) {
     static const struct dist_control control = {.op = DIST_PING};
-    if (worker->pinged == 0) {
+    if (worker->held) {
+        worker->pinged = 0; /* its answer waits in the channel */
+    } else if (worker->pinged == 0) {
         worker->pinged = now;
         jail_send(worker, (struct span){0}, &control, (struct span){0});
     } else if (now - worker->pinged > patience(worker)) {

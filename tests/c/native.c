@@ -52,6 +52,12 @@ static _Noreturn int loop(lua_State *L) {
     }
 }
 
+/* native.nap(ms): in one piece. [-1, +0, e] */
+static int nap(lua_State *L) {
+    poll(NULL, 0, (int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
 /* native.crash() [-0, +0, -] */
 static int crash(lua_State *L) {
     (void)L;
@@ -280,6 +286,7 @@ void native_push(lua_State *L) {
                                          {"scan", scan},
                                          {"spin", spin},
                                          {"loop", loop},
+                                         {"nap", nap},
                                          {"crash", crash},
                                          {"exit", leave},
                                          {NULL, NULL}};

@@ -16,7 +16,9 @@ defmodule Lunode.Test.NativeWorker do
         Path.join(Path.dirname(Lunode.Program.path()), "tests/lunode_native")
 
     if not File.exists?(path) do
-      flunk("there is no #{path}: build with -DLUNODE_TESTS=ON, or name it in LUNODE_NATIVE_PROGRAM")
+      flunk(
+        "there is no #{path}: build with -DLUNODE_TESTS=ON, or name it in LUNODE_NATIVE_PROGRAM"
+      )
     end
 
     path
@@ -85,7 +87,9 @@ defmodule Lunode.Test.NativeWorker do
       fn ->
         native
         |> lines()
-        |> Enum.flat_map(&Regex.run(~r/worker of 1 handler \(#{name}\) has ended: (.*)/, &1) || [])
+        |> Enum.flat_map(
+          &(Regex.run(~r/worker of 1 handler \(#{name}\) has ended: (.*)/, &1) || [])
+        )
         |> Enum.drop(2 * count - 1)
         |> List.first()
       end,
