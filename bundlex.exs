@@ -25,18 +25,27 @@ defmodule Lunode.BundlexProject do
         # mimalloc brings a malloc for the whole program: the C library's precedes it.
         libs: ["c", "mimalloc"],
         # The first that pkg-config knows is taken: distributions disagree about Lua's name.
-        os_deps: [
-          lua: for(name <- ~w(lua5.4 lua-5.4 lua54 lua), do: {:pkg_config, name}),
-          libuv: [{:pkg_config, "libuv"}],
-          gmp: [{:pkg_config, "gmp"}],
-          libedit: [{:pkg_config, "libedit"}]
-        ]
+        os_deps:
+          [
+            lua: for(name <- ~w(lua5.4 lua-5.4 lua54 lua), do: {:pkg_config, name}),
+            libuv: [{:pkg_config, "libuv"}],
+            gmp: [{:pkg_config, "gmp"}],
+            libedit: [{:pkg_config, "libedit"}]
+          ] ++ if(linux?(), do: [seccomp: [{:pkg_config, "libseccomp"}]], else: [])
       ]
     ]
   end
 
+  # What confines a process is another file on each system.
   defp sources do
     folder = Path.join(__DIR__, "src")
-    for path <- Path.wildcard(Path.join(folder, "**/*.c")), do: Path.relative_to(path, folder)
+    other = if linux?(), do: "jail/confine_none.c", else: "jail/confine_linux.c"
+
+    paths =
+      for path <- Path.wildcard(Path.join(folder, "**/*.c")), do: Path.relative_to(path, folder)
+
+    paths -- [other]
   end
+
+  defp linux?, do: :os.type() == {:unix, :linux}
 end

@@ -308,6 +308,8 @@ defmodule Lunode do
     * `:allow` – a map or keyword list, see `t:allowed/0`: what it may reach, nothing by default.
     * `:isolation` – `:own`: it gets an operating-system process of its own; `:shared`, the default.
     * `:start` – the argument of its `init`.
+    * `:modules` – `%{"name" => text}`: what its `require` finds beside Lua's own libraries, for a
+      script that is not trusted. (One in a file has the modules in the folder.)
   """
   @type load_option ::
           {:trust, :full | :none}
@@ -315,6 +317,7 @@ defmodule Lunode do
           | {:allow, [allowed] | map}
           | {:isolation, :own | :shared}
           | {:start, term}
+          | {:modules, %{String.t() => String.t()}}
 
   # The node gives a script's top level 5 s, and many may be loaded at once.
   @load_timeout 30_000

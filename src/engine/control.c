@@ -335,8 +335,8 @@ static void load(const struct request *request, struct span name, const struct e
         if (outsider != NULL) {
             outsider->replaced = true;
         }
-        outside->load(outside->user, name, text->source, text->policy, text->start,
-                      request->caller);
+        struct eng_script_text script = {text->source, text->policy, text->start, text->modules};
+        outside->load(outside->user, name, &script, request->caller);
         return;
     }
     memcpy(known, name.data, name.len < sizeof known ? name.len : 0);
@@ -366,6 +366,7 @@ static bool serve_load(const struct request *request) {
     bool ok =
         eng_load_options_read(&options, &request->engine->rules, name, request->args[2], &err);
     text.start = options.start;
+    text.modules = options.modules;
     if (!ok) {
         reply_text_error(request, "bad_option", err.text);
     } else {

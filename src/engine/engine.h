@@ -28,6 +28,14 @@ struct eng_events {
     void (*exited)(void *user, int status);
 };
 
+/* A script that is not trusted, and what is said of it. */
+struct eng_script_text {
+    struct span source;
+    const struct eng_policy *policy;
+    struct span start;   /* the argument of `init`; may be empty */
+    struct span modules; /* what its `require` finds: a map of names and texts; may be empty */
+};
+
 /* What is asked of a handler that runs in another process of this node. */
 enum eng_request { ENG_RELOAD, ENG_UNLOAD, ENG_EVALUATE, ENG_COMPLETE };
 
@@ -40,10 +48,9 @@ struct eng_outside {
                   struct span payload);
     /* Whether a handler of that name is outside. */
     bool (*has)(void *user, struct span name);
-    /* Loads a script: the caller gets {ok, Version} or {error, Reason}. `start` is the argument of
-     * `init`, or empty. */
-    void (*load)(void *user, struct span name, struct span source, const struct eng_policy *policy,
-                 struct span start, const struct eng_caller *caller);
+    /* Loads a script: the caller gets {ok, Version} or {error, Reason}. */
+    void (*load)(void *user, struct span name, const struct eng_script_text *text,
+                 const struct eng_caller *caller);
     /* The caller gets the answer to `body`, the whole request, which is about the handler `name`.
      */
     void (*request)(void *user, enum eng_request what, struct span name, struct span body,

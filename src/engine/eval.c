@@ -27,7 +27,7 @@ static void push_globals(lua_State *L, struct eng_handler *handler, struct eng_c
         lua_setfield(L, -2, "__index");
         lua_setmetatable(L, -2);
     } else {
-        eng_sandbox_push_environment(L);
+        eng_sandbox_push_environment(L, (struct span){0});
     }
     if (keeps) {
         lua_pushvalue(L, -1);

@@ -464,10 +464,15 @@ static bool look_at(struct eng_files *files, const struct eng_touched *touched) 
     }
     struct eng_outsider *outsider;
     struct eng_outsider *following;
+    struct err err;
     LL_FOREACH_SAFE(files->engine->outsiders, outsider, following) {
         if (strcmp(plain(outsider->path), plain(touched->path)) == 0) {
             known = true;
             done = outsider_changed(files, outsider, settled) && done;
+        } else if (!outsider->replaced &&
+                   eng_outsider_modules_changed(files->engine, outsider, touched->path) &&
+                   !eng_outsider_load(files->engine, outsider, NULL, &err)) {
+            log_line(files->engine->log, LOG_LEVEL_ERROR, outsider->name, "%s", err.text);
         }
     }
     if (!known) {

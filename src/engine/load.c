@@ -251,7 +251,8 @@ struct eng_version *eng_load_copy(struct eng_handler *handler) {
     }
     struct eng_text text = {.source = buf_span(&version->source),
                             .policy = version->has_policy ? &version->policy : NULL,
-                            .start = buf_span(&version->start)};
+                            .start = buf_span(&version->start),
+                            .modules = buf_span(&version->modules)};
     struct eng_version *copy = eng_version_create(handler, &text);
     if (copy != NULL) {
         copy->is_text = version->is_text;
@@ -277,7 +278,8 @@ void eng_reload(struct eng_handler *handler, const struct eng_caller *caller) {
     }
     struct eng_text text = {.source = buf_span(&version->source),
                             .policy = version->has_policy ? &version->policy : NULL,
-                            .start = buf_span(&version->start)};
+                            .start = buf_span(&version->start),
+                            .modules = buf_span(&version->modules)};
     eng_load(handler, &text, caller);
 }
 

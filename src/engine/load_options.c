@@ -67,6 +67,7 @@ static struct span word_of(struct span term) {
 struct said {
     struct eng_settings settings;
     struct span start;
+    struct span modules;
 };
 
 static bool no_pairs(const char *option, struct err *err) {
@@ -85,6 +86,20 @@ static bool read_start(struct span value, struct said *said, struct err *err) {
     (void)err;
     said->start = value;
     return true;
+}
+
+/* A map of binaries: names of modules, and their texts. */
+static bool read_modules(struct span value, struct said *said, struct err *err) {
+    struct span rest = value;
+    struct span name;
+    struct span text;
+    uint32_t pairs = 0;
+    bool ok = ext_take_map(&rest, &pairs);
+    while (ok && pairs-- > 0) {
+        ok = ext_take_binary(&rest, &name) && ext_take_binary(&rest, &text);
+    }
+    said->modules = value;
+    return ok || err_set(err, "modules: a map of names and texts expected, all of them binaries");
 }
 
 static bool read_limits(struct span value, struct said *said, struct err *err) {
@@ -130,17 +145,16 @@ static bool read_option(struct span key, struct span value, struct said *said, s
     static const struct {
         const char *name;
         bool (*read)(struct span, struct said *, struct err *);
-    } options[] = {{"trust", read_trust},
-                   {"limits", read_limits},
-                   {"allow", read_allow},
-                   {"isolation", read_isolation},
-                   {"start", read_start}};
+    } options[] = {{"trust", read_trust}, {"limits", read_limits},
+                   {"allow", read_allow}, {"isolation", read_isolation},
+                   {"start", read_start}, {"modules", read_modules}};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (span_equal(key, span_str(options[i].name))) {
             return options[i].read(value, said, err);
         }
     }
-    return err_set(err, "%.*s: unknown option; known: trust, limits, allow, isolation, start",
+    return err_set(err,
+                   "%.*s: unknown option; known: trust, limits, allow, isolation, start, modules",
                    (int)(key.len < 100 ? key.len : 100), (const char *)key.data);
 }
 
@@ -148,7 +162,7 @@ static bool read_option(struct span key, struct span value, struct said *said, s
 static bool begin(struct said *said, const struct eng_rules *rules, struct span name,
                   struct err *err) {
     const struct eng_rule *rule = eng_rules_find(rules, name);
-    *said = (struct said){.start = {0}};
+    *said = (struct said){.start = {0}, .modules = {0}};
     eng_settings_init(&said->settings);
     if (rule == NULL) {
         return true;
@@ -177,6 +191,10 @@ bool eng_load_options_read(struct eng_load_options *options, const struct eng_ru
     bool trusted = ok && said.settings.says_trust && said.settings.trusted;
     ok = ok && eng_settings_policy(&said.settings, trusted, &options->policy, err);
     options->start = said.start;
+    options->modules = said.modules;
+    if (ok && trusted && said.modules.len > 0) {
+        ok = err_set(err, "modules: only for a script that is not trusted");
+    }
     eng_settings_finish(&said.settings);
     return ok;
 }

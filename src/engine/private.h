@@ -631,7 +631,7 @@ void eng_sandbox_open(lua_State *L);
 void eng_sandbox_seal(lua_State *L);
 
 /* Pushes new globals. [-0, +1, m] */
-void eng_sandbox_push_environment(lua_State *L);
+void eng_sandbox_push_environment(lua_State *L, struct span modules);
 
 /* }==== */
 
@@ -654,7 +654,8 @@ struct eng_version {
     struct buf source;
     bool has_policy; /* what its load wants of the handler */
     struct eng_policy policy;
-    struct buf start; /* the same: the argument of `init`; empty: nothing */
+    struct buf start;   /* the same: the argument of `init`; empty: nothing */
+    struct buf modules; /* of a text: a map of names and texts; may be empty */
 };
 
 /* A script that comes over the wire. */
@@ -662,6 +663,7 @@ struct eng_text {
     struct span source;
     const struct eng_policy *policy; /* NULL: as it was */
     struct span start;               /* the argument of `init`; empty: as it was */
+    struct span modules;             /* a map: what its `require` finds, by name; may be empty */
 };
 
 /* One with a user. `text` NULL: the handler's file will be read. NULL: no memory. */
@@ -710,7 +712,8 @@ struct span eng_path_folder(const char *path);
 
 struct eng_load_options {
     struct eng_policy policy;
-    struct span start; /* the argument of `init`, in the term that was read; may be empty */
+    struct span start;   /* the argument of `init`, in the term that was read; may be empty */
+    struct span modules; /* a map, likewise */
 };
 
 /* Reads the options of a load: what they do not say of the policy is as the rules say of the name,
@@ -730,7 +733,8 @@ struct eng_outsider {
     bool found_in_folder;
     bool replaced; /* by a text */
     struct eng_policy policy;
-    struct buf source; /* what was loaded last */
+    struct buf source;  /* what was loaded last */
+    struct buf modules; /* the same: a map */
     struct eng_outsider *next;
 };
 
@@ -742,6 +746,10 @@ bool eng_outsider_add(struct engine *engine, const struct eng_script *script, st
 /* Loads what its file has now. */
 bool eng_outsider_load(struct engine *engine, struct eng_outsider *outsider,
                        const struct eng_caller *caller, struct err *err);
+
+/* Whether the file is a module of it, and it or another is not as it was loaded. */
+bool eng_outsider_modules_changed(struct engine *engine, struct eng_outsider *outsider,
+                                  const char *path);
 void eng_outsider_remove(struct engine *engine, struct eng_outsider *outsider);
 void eng_outsiders_clear(struct engine *engine);
 

@@ -473,21 +473,70 @@ static void add_erl(lua_State *L) {
     lua_pop(L, 1);
 }
 
-/* require(name); the upvalue has what there is. [-1, +1, e] */
-static int safe_require(lua_State *L) {
-    const char *name = luaL_checkstring(L, 1);
-    lua_settop(L, 1);
-    lua_pushvalue(L, 1);
-    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) {
-        return luaL_error(L,
-                          "require: the module '%s' is not available to an untrusted script "
-                          "(lunode.term and Lua's own libraries are)",
-                          name);
+/* Upvalues of `require`: what is loaded, by name; the texts of the script's own modules, by name;
+ * the environment, which they share with the script. */
+enum { LOADED = 1, SOURCES, GLOBALS };
+
+/* The module has run: name, result. [-2, +1, m] */
+static int finish_module(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    (void)context;
+    if (lua_isnil(L, 2)) {
+        lua_pushboolean(L, 1);
+        lua_replace(L, 2);
     }
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    lua_rawset(L, lua_upvalueindex(LOADED));
     return 1;
 }
 
-void eng_sandbox_push_environment(lua_State *L) {
+/* require(name) [-1, +1, e] */
+static int safe_require(lua_State *L) {
+    size_t len;
+    const char *name = luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    lua_pushvalue(L, 1);
+    if (lua_rawget(L, lua_upvalueindex(LOADED)) != LUA_TNIL) {
+        return 1;
+    }
+    lua_settop(L, 1);
+    lua_pushvalue(L, 1);
+    lua_rawget(L, lua_upvalueindex(SOURCES));
+    const char *text = lua_tolstring(L, 2, &len);
+    if (text == NULL) {
+        return luaL_error(L,
+                          "require: the module '%s' is not available to an untrusted script (its "
+                          "own modules, lunode.term and Lua's libraries are)",
+                          name);
+    }
+    if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "=%s", name), "t") != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_pushvalue(L, lua_upvalueindex(GLOBALS));
+    lua_setupvalue(L, -2, 1);
+    lua_replace(L, 2);
+    lua_settop(L, 2); /* name, module */
+    lua_pushvalue(L, 1);
+    lua_callk(L, 1, 1, 0, finish_module);
+    return finish_module(L, LUA_OK, 0);
+}
+
+/* Pushes the texts of the modules by their names, from a map of binaries. [-0, +1, m] */
+static void push_sources(lua_State *L, struct span modules) {
+    uint32_t pairs = 0;
+    struct span name;
+    struct span text;
+    lua_newtable(L);
+    ext_take_map(&modules, &pairs);
+    while (pairs-- > 0 && ext_take_binary(&modules, &name) && ext_take_binary(&modules, &text)) {
+        lua_pushlstring(L, (const char *)name.data, name.len);
+        lua_pushlstring(L, (const char *)text.data, text.len);
+        lua_rawset(L, -3);
+    }
+}
+
+void eng_sandbox_push_environment(lua_State *L, struct span modules) {
     luaL_checkstack(L, LUA_MINSTACK, NULL);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
     lua_newtable(L);
@@ -499,7 +548,9 @@ void eng_sandbox_push_environment(lua_State *L) {
     add_erl(L);
     lua_pushvalue(L, -2);
     lua_setfield(L, -2, LUA_GNAME);
-    lua_pushcclosure(L, safe_require, 1); /* libraries, environment, require */
+    push_sources(L, modules);
+    lua_pushvalue(L, -3);
+    lua_pushcclosure(L, safe_require, GLOBALS); /* libraries, environment, require */
     lua_setfield(L, -2, "require");
     lua_pushvalue(L, -1);
     lua_pushcclosure(L, safe_load, 1);

@@ -22,7 +22,7 @@ struct span eng_skip_start(struct span text) {
 /* A fresh environment, so that the script's globals are its own and go with it. [-0, +1, m] */
 static void push_environment(lua_State *L, struct eng_version *version) {
     if (!version->handler->policy.trusted) {
-        eng_sandbox_push_environment(L);
+        eng_sandbox_push_environment(L, buf_span(&version->modules));
         return;
     }
     lua_newtable(L);
@@ -74,7 +74,8 @@ struct eng_version *eng_version_create(struct eng_handler *handler, const struct
     version->has_policy = text->policy != NULL;
     if ((text->policy != NULL && !eng_policy_copy(&version->policy, text->policy)) ||
         !buf_append(&version->source, text->source.data, text->source.len) ||
-        !buf_append(&version->start, text->start.data, text->start.len)) {
+        !buf_append(&version->start, text->start.data, text->start.len) ||
+        !buf_append(&version->modules, text->modules.data, text->modules.len)) {
         eng_version_drop(version);
         return NULL;
     }
@@ -161,6 +162,7 @@ void eng_version_drop(struct eng_version *version) {
     }
     buf_finish(&version->source);
     buf_finish(&version->start);
+    buf_finish(&version->modules);
     eng_policy_finish(&version->policy);
     free(version);
 }

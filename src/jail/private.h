@@ -23,6 +23,7 @@ struct jail_tenant {
     unsigned asked;             /* loads and unloads that were not answered yet */
     struct buf source;          /* what runs */
     struct buf start;           /* the argument of `init`; may be empty */
+    struct buf modules;         /* a map; may be empty */
     struct eng_policy policy;
     uint64_t reported;                    /* the last report that it is in */
     struct buf failure;                   /* why it is down, an external term */
@@ -59,13 +60,14 @@ struct jail_request {
     struct eng_caller caller; /* who asked the node; without a pid nobody */
     struct buf source;        /* of a load */
     struct buf start;
+    struct buf modules;
     struct eng_policy policy;
     uint8_t bytes[];
 };
 
 /* What src/engine/engine.h asks of the part outside. */
-void jail_load(void *user, struct span name, struct span source, const struct eng_policy *policy,
-               struct span start, const struct eng_caller *caller);
+void jail_load(void *user, struct span name, const struct eng_script_text *text,
+               const struct eng_caller *caller);
 void jail_ask(void *user, enum eng_request what, struct span name, struct span body,
               const struct eng_caller *caller);
 void jail_interrupt(void *user, struct span prompt);

@@ -28,6 +28,7 @@ static struct jail_request *create(enum jail_request_kind kind, struct jail_tena
 static void destroy(struct jail_request *request) {
     buf_finish(&request->source);
     buf_finish(&request->start);
+    buf_finish(&request->modules);
     eng_policy_finish(&request->policy);
     free(request);
 }
@@ -147,12 +148,19 @@ static bool put_patterns(struct buf *out, const char *key, const struct buf *pat
     return ok && ext_put_nil(out);
 }
 
-static bool put_options(struct buf *out, const struct eng_policy *policy, struct span start) {
-    return ext_put_map(out, start.len > 0 ? 3 : 2) && put_limits(out, policy) &&
+/* A term of the request's, if there is one. */
+static bool put_term(struct buf *out, const char *key, const struct buf *term) {
+    return term->len == 0 ||
+           (ext_put_atom(out, span_str(key)) && buf_append(out, term->data, term->len));
+}
+
+static bool put_options(struct buf *out, const struct jail_request *request) {
+    const struct eng_policy *policy = &request->policy;
+    uint32_t terms = (request->start.len > 0) + (request->modules.len > 0);
+    return ext_put_map(out, 2 + terms) && put_limits(out, policy) &&
            ext_put_atom(out, span_str("allow")) && ext_put_map(out, 2) &&
            put_patterns(out, "send", &policy->send) && put_patterns(out, "rpc", &policy->rpc) &&
-           (start.len == 0 ||
-            (ext_put_atom(out, span_str("start")) && buf_append(out, start.data, start.len)));
+           put_term(out, "start", &request->start) && put_term(out, "modules", &request->modules);
 }
 
 /* {load, Name, Source, Options} */
@@ -160,25 +168,31 @@ static bool send_load(struct jail_worker *worker, struct jail_request *request) 
     struct buf body = {0};
     bool ok = ext_put_tuple(&body, 4) && ext_put_atom(&body, span_str("load")) &&
               ext_put_atom(&body, span_str(request->tenant->name)) &&
-              ext_put_binary(&body, buf_span(&request->source)) &&
-              put_options(&body, &request->policy, buf_span(&request->start));
+              ext_put_binary(&body, buf_span(&request->source)) && put_options(&body, request);
     return send_request(worker, request, &body, ok);
 }
 
-static struct jail_request *make_load(struct jail_tenant *tenant, struct span source,
-                                      const struct eng_policy *policy, struct span start,
+static struct jail_request *make_load(struct jail_tenant *tenant,
+                                      const struct eng_script_text *text,
                                       const struct eng_caller *caller) {
     struct jail_request *request = create(JAIL_LOAD, tenant, caller);
     if (request == NULL) {
         return NULL;
     }
-    if (!buf_append(&request->source, source.data, source.len) ||
-        !buf_append(&request->start, start.data, start.len) ||
-        !eng_policy_copy(&request->policy, policy)) {
+    if (!buf_append(&request->source, text->source.data, text->source.len) ||
+        !buf_append(&request->start, text->start.data, text->start.len) ||
+        !buf_append(&request->modules, text->modules.data, text->modules.len) ||
+        !eng_policy_copy(&request->policy, text->policy)) {
         destroy(request);
         return NULL;
     }
     return request;
+}
+
+/* What runs. */
+static struct eng_script_text text_of(const struct jail_tenant *tenant) {
+    return (struct eng_script_text){buf_span(&tenant->source), &tenant->policy,
+                                    buf_span(&tenant->start), buf_span(&tenant->modules)};
 }
 
 /* A tenant that has nothing to run, and nothing under way, is none. */
@@ -188,18 +202,17 @@ static void drop_if_empty(struct jail *jail, struct jail_tenant *tenant) {
     }
 }
 
-static void load(struct jail *jail, struct jail_tenant *tenant, struct span source,
-                 const struct eng_policy *policy, struct span start,
+static void load(struct jail *jail, struct jail_tenant *tenant, const struct eng_script_text *text,
                  const struct eng_caller *caller) {
     struct err err;
-    struct jail_request *request = NULL;
-    if (tenant->worker == NULL && !jail_tenant_place(jail, tenant, policy->isolated, &err)) {
+    bool isolated = text->policy->isolated;
+    if (tenant->worker == NULL && !jail_tenant_place(jail, tenant, isolated, &err)) {
         answer_text(jail, caller, "no_worker", err.text);
-    } else if (tenant->worker->isolated != policy->isolated) {
+    } else if (tenant->worker->isolated != isolated) {
         answer_text(jail, caller, "bad_option",
                     "isolation: to change it, unload the handler first");
     } else {
-        request = make_load(tenant, source, policy, start, caller);
+        struct jail_request *request = make_load(tenant, text, caller);
         if (request == NULL || !send_load(tenant->worker, request)) {
             answer_text(jail, caller, "no_worker", "no memory for a script");
         }
@@ -207,8 +220,8 @@ static void load(struct jail *jail, struct jail_tenant *tenant, struct span sour
     drop_if_empty(jail, tenant);
 }
 
-void jail_load(void *user, struct span name, struct span source, const struct eng_policy *policy,
-               struct span start, const struct eng_caller *caller) {
+void jail_load(void *user, struct span name, const struct eng_script_text *text,
+               const struct eng_caller *caller) {
     struct jail *jail = user;
     struct jail_tenant *tenant = jail_tenant_find(jail, name);
     if (jail->refusal.text[0] != '\0') {
@@ -221,13 +234,13 @@ void jail_load(void *user, struct span name, struct span source, const struct en
     if (tenant == NULL) {
         answer_text(jail, caller, "no_worker", "no memory for a handler");
     } else {
-        load(jail, tenant, source, policy, start, caller);
+        load(jail, tenant, text, caller);
     }
 }
 
 void jail_restore(struct jail_worker *worker, struct jail_tenant *tenant) {
-    struct jail_request *request = make_load(tenant, buf_span(&tenant->source), &tenant->policy,
-                                             buf_span(&tenant->start), NULL);
+    struct eng_script_text text = text_of(tenant);
+    struct jail_request *request = make_load(tenant, &text, NULL);
     if (request == NULL || !send_load(worker, request)) {
         log_line(worker->jail->log, LOG_LEVEL_ERROR, tenant->name,
                  "no memory to load it again: it stays down");
@@ -255,6 +268,7 @@ static void loaded(struct jail_request *request) {
     tenant->failure.len = 0;
     swap(&tenant->source, &request->source);
     swap(&tenant->start, &request->start);
+    swap(&tenant->modules, &request->modules);
     tenant->policy = request->policy;
     request->policy = old;
     jail_limit_frames(tenant->worker);
@@ -378,8 +392,8 @@ void jail_ask(void *user, enum eng_request what, struct span name, struct span b
     struct jail *jail = user;
     struct jail_tenant *tenant = jail_tenant_find(jail, name);
     if (what == ENG_RELOAD) {
-        load(jail, tenant, buf_span(&tenant->source), &tenant->policy, buf_span(&tenant->start),
-             caller);
+        struct eng_script_text text = text_of(tenant);
+        load(jail, tenant, &text, caller);
     } else if (what == ENG_UNLOAD) {
         unload(jail, tenant, caller);
     } else if (tenant->worker != NULL) {

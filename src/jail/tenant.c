@@ -43,6 +43,7 @@ void jail_tenant_drop(struct jail *jail, struct jail_tenant *tenant) {
     eng_policy_finish(&tenant->policy);
     buf_finish(&tenant->source);
     buf_finish(&tenant->start);
+    buf_finish(&tenant->modules);
     buf_finish(&tenant->failure);
     free(tenant->name);
     free(tenant);

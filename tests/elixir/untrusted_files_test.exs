@@ -83,6 +83,36 @@ defmodule Lunode.UntrustedFilesTest do
     assert text =~ "a handler that is trusted has this name"
   end
 
+  test "have the modules of the folder, and are loaded when one is saved" do
+    folder = folder(%{"lunode.lua" => @configuration})
+    File.mkdir_p!(Path.join(folder, "words/more"))
+    write(folder, "words/one.lua", ~s|return { text = "one " .. require("words.more") }|)
+    write(folder, "words/more/init.lua", ~s|return "more"|)
+
+    write(folder, "tenant_m.lua", """
+    local one = require "words.one"
+    return { hi = function() return one.text, pcall(require, "words.none") end }
+    """)
+
+    lua = start_supervised!({Lunode, handlers: folder}, id: :modules)
+    hi = fn -> Lunode.call(lua, :tenant_m, :hi) end
+    assert {"one more", false, text} = hi.()
+    assert text =~ "the module 'words.none' is not available to an untrusted script"
+    write(folder, "words/more/init.lua", ~s|return "saved"|)
+    eventually(fn -> match?({"one saved", false, _}, hi.()) end)
+  end
+
+  test "over the wire, modules come with the script", %{lua: lua} do
+    modules = %{"twice" => "return function(n) return 2 * n end"}
+    script = ~s|local twice = require "twice" return { hi = function() return twice(4) end }|
+    assert {:ok, 1} = Lunode.load(lua, :with_modules, script, modules: modules)
+    assert Lunode.call(lua, :with_modules, :hi) == 8
+    assert {:ok, 2} = Lunode.reload(lua, :with_modules)
+    assert Lunode.call(lua, :with_modules, :hi) == 8
+    assert {:error, {:bad_option, text}} = Lunode.load(lua, :with_modules, script, modules: [1])
+    assert text =~ "modules: a map of names and texts expected"
+  end
+
   test "the default handler is none of them" do
     folder =
       folder(%{

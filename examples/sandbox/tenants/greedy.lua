@@ -8,9 +8,9 @@ function greedy:spin()
 end
 
 function greedy:hoard()
-  local all = {}
+  local all = "x"
   while true do
-    all[#all + 1] = ("x"):rep(100000) .. #all
+    all = all .. all
   end
 end
 
@@ -18,7 +18,7 @@ function greedy:read()
   return io.open("/etc/passwd"):read("a")
 end
 
-function greedy:run()
+function greedy:command()
   return erl.rpc(erl.node(), atom.os, atom.cmd, { "id" })
 end
 
