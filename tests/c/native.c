@@ -168,22 +168,6 @@ static int call_system(lua_State *L) {
     return 2;
 }
 
-/* native.descriptors(): how many it has; those from 0 to 63 as bits. [-0, +2, -] */
-static int descriptors(lua_State *L) {
-    lua_Integer count = 0;
-    lua_Integer first = 0;
-    uint8_t byte;
-    for (int fd = 0; fd < 65536; fd++) {
-        if (syscall(SYS_read, fd, &byte, 0) == 0 || errno != EBADF) {
-            count++;
-            first |= fd < 64 ? (lua_Integer)1 << fd : 0;
-        }
-    }
-    lua_pushinteger(L, count);
-    lua_pushinteger(L, first);
-    return 2;
-}
-
 /* native.environment(): its variables, a line each. [-0, +1, m] */
 static int environment(lua_State *L) {
     luaL_Buffer text;
@@ -205,7 +189,7 @@ static int environment(lua_State *L) {
 #ifdef __SANITIZE_ADDRESS__
 enum { GAP = 1 << 12, MOST = 1 << 16 };
 #else
-enum { GAP = 1 << 20, MOST = 1 << 22 };
+enum { GAP = 1 << 16, MOST = 1 << 22 };
 #endif
 
 /* The kernel looks at the address first, and then finds that there is nothing to do. */
@@ -281,7 +265,6 @@ void native_push(lua_State *L) {
     static const luaL_Reg functions[] = {{"frame", frame},
                                          {"log", say},
                                          {"syscall", call_system},
-                                         {"descriptors", descriptors},
                                          {"environment", environment},
                                          {"scan", scan},
                                          {"spin", spin},
