@@ -1,6 +1,6 @@
-/* What the scripts of lunode_native have beside what an untrusted script sees, as the table `native`:
- * a worker that somebody has taken over. It goes around the engine, straight to the channel, to the
- * log's pipe and to the system. */
+/* What the scripts of lunode_native have beside what an untrusted script sees, as the table
+ * `native`: a worker that somebody has taken over. It goes around the engine, straight to the
+ * channel, to the log's pipe and to the system. */
 #include "native.h"
 
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OUTPUT_FD = 2, CHANNEL_FD = 3, PAGE = 4096 };
@@ -52,9 +53,18 @@ static _Noreturn int loop(lua_State *L) {
     }
 }
 
-/* native.nap(ms): in one piece. [-1, +0, e] */
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* native.nap(ms): in one piece, whoever would like to interrupt it. [-1, +0, e] */
 static int nap(lua_State *L) {
-    poll(NULL, 0, (int)luaL_checkinteger(L, 1));
+    int64_t end = now_ms() + luaL_checkinteger(L, 1);
+    while (now_ms() < end) {
+        poll(NULL, 0, 1);
+    }
     return 0;
 }
 
@@ -206,8 +216,8 @@ struct search {
     lua_Integer pages;
 };
 
-__attribute__((no_sanitize("address", "undefined"))) static bool is_text(const struct search *search,
-                                                            const uint8_t *at) {
+__attribute__((no_sanitize("address", "undefined"))) static bool
+is_text(const struct search *search, const uint8_t *at) {
     size_t i = 0;
     while (i < search->len && 255 - at[i] == search->hidden[i]) {
         i++;
@@ -247,8 +257,13 @@ static int scan(lua_State *L) {
     struct search search = {0};
     search.hidden = (const uint8_t *)luaL_checklstring(L, 1, &search.len);
     void *memory = malloc(1 << 20);
-    const void *starts[] = {&search, (const void *)&calls, memory, lua_topointer(L, 1),
-                            (const void *)(uintptr_t)&strlen, environ, sbrk(0)};
+    const void *starts[] = {&search,
+                            (const void *)&calls,
+                            memory,
+                            lua_topointer(L, 1),
+                            (const void *)(uintptr_t)&strlen,
+                            environ,
+                            sbrk(0)};
     for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
         search_from(&search, starts[i], 1);
         search_from(&search, starts[i], -1);

@@ -314,6 +314,43 @@ defmodule Lunode.NativeWorkerTest do
       ])
     end
 
+    # On a node of its own the reference of its next request to the worker is known: the first two
+    # were for the worker's events and the load.
+    defp forge_answer(value_for, ask_node) do
+      native = NativeWorker.start()
+      evil = load(native)
+      control = :erpc.call(native.node, :erlang, :whereis, [:lunode])
+      creation = binary_part(ext(control), byte_size(ext(control)), -4)
+      ref = <<90, 3::16, ext(native.node)::binary, creation::binary, 3::32, 0::32, 2::32>>
+      answer = <<104, 2, ref::binary, value_for.(evil)::binary>>
+      bytes = frame(native.node, ext({2, :"", control}), answer)
+      cast(native, evil, "native.nap(250) native.frame(...) native.nap(500)", [bytes])
+      Process.sleep(100)
+      result = ask_node.(native.node, evil)
+      why = why_ended(native, evil)
+      assert native.node in Node.list(:hidden)
+      {evil, result, why}
+    end
+
+    test "in the answer to a load" do
+      none = <<70, 0x7FF8000000000000::64>>
+      {_evil, result, why} = forge_answer(fn _evil -> none end, &Lunode.reload/2)
+      # On a busy machine the load has its answer before.
+      assert result in [{:error, {:worker_exit, why}}, {:ok, 2}]
+      assert why =~ "may not leave"
+    end
+
+    test "in its part of the statistics: others' names, and its own twice" do
+      part = fn evil ->
+        pairs = for name <- [:lunode, evil, evil, :none], into: "", do: ext(name) <> ext(%{})
+        <<116, 1::32, ext(:handlers)::binary, 116, 4::32, pairs::binary>>
+      end
+
+      {evil, stats, _why} = forge_answer(part, fn node, _evil -> Lunode.stats(node) end)
+      # On a busy machine it is too late for the report.
+      assert stats.handlers in [%{evil => %{}}, %{}]
+    end
+
     test "a reply of 100 MiB, for which the node takes no memory", context do
       %{native: native, evil: evil} = context
       before = OS.memory(native.raw.os_pid)
