@@ -1,6 +1,6 @@
-/* What the scripts of lunode_native have beside what an untrusted script sees, as the table `native`:
- * a worker that somebody has taken over. It goes around the engine, straight to the channel, to the
- * log's pipe and to the system. */
+/* What the scripts of lunode_native have beside what an untrusted script sees, as the table
+ * `native`: a worker that somebody has taken over. It goes around the engine, straight to the
+ * channel, to the log's pipe and to the system. */
 #include "native.h"
 
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OUTPUT_FD = 2, CHANNEL_FD = 3, PAGE = 4096 };
@@ -21,6 +22,7 @@ enum { OUTPUT_FD = 2, CHANNEL_FD = 3, PAGE = 4096 };
 /* Its watchdog has nothing to say, and can't end it. */
 static volatile bool undead;
 
+// NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): of the C library
 ssize_t write(int fd, const void *bytes, size_t len) {
     return undead ? (ssize_t)len : syscall(SYS_write, fd, bytes, len);
 }
@@ -52,17 +54,25 @@ static _Noreturn int loop(lua_State *L) {
     }
 }
 
-/* native.nap(ms): in one piece. [-1, +0, e] */
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* native.nap(ms): in one piece, whoever would like to interrupt it. [-1, +0, e] */
 static int nap(lua_State *L) {
-    poll(NULL, 0, (int)luaL_checkinteger(L, 1));
+    int64_t end = now_ms() + luaL_checkinteger(L, 1);
+    while (now_ms() < end) {
+        poll(NULL, 0, 1);
+    }
     return 0;
 }
 
 /* native.crash() [-0, +0, -] */
 static int crash(lua_State *L) {
     (void)L;
-    signal(SIGSEGV, SIG_DFL);
-    raise(SIGABRT);
+    (void)raise(SIGABRT);
     return 0;
 }
 
@@ -168,22 +178,6 @@ static int call_system(lua_State *L) {
     return 2;
 }
 
-/* native.descriptors(): how many it has; those from 0 to 63 as bits. [-0, +2, -] */
-static int descriptors(lua_State *L) {
-    lua_Integer count = 0;
-    lua_Integer first = 0;
-    uint8_t byte;
-    for (int fd = 0; fd < 65536; fd++) {
-        if (syscall(SYS_read, fd, &byte, 0) == 0 || errno != EBADF) {
-            count++;
-            first |= fd < 64 ? (lua_Integer)1 << fd : 0;
-        }
-    }
-    lua_pushinteger(L, count);
-    lua_pushinteger(L, first);
-    return 2;
-}
-
 /* native.environment(): its variables, a line each. [-0, +1, m] */
 static int environment(lua_State *L) {
     luaL_Buffer text;
@@ -205,7 +199,7 @@ static int environment(lua_State *L) {
 #ifdef __SANITIZE_ADDRESS__
 enum { GAP = 1 << 12, MOST = 1 << 16 };
 #else
-enum { GAP = 1 << 20, MOST = 1 << 22 };
+enum { GAP = 1 << 16, MOST = 1 << 22 };
 #endif
 
 /* The kernel looks at the address first, and then finds that there is nothing to do. */
@@ -222,8 +216,8 @@ struct search {
     lua_Integer pages;
 };
 
-__attribute__((no_sanitize("address", "undefined"))) static bool is_text(const struct search *search,
-                                                            const uint8_t *at) {
+__attribute__((no_sanitize("address", "undefined"))) static bool
+is_text(const struct search *search, const uint8_t *at) {
     size_t i = 0;
     while (i < search->len && 255 - at[i] == search->hidden[i]) {
         i++;
@@ -263,8 +257,13 @@ static int scan(lua_State *L) {
     struct search search = {0};
     search.hidden = (const uint8_t *)luaL_checklstring(L, 1, &search.len);
     void *memory = malloc(1 << 20);
-    const void *starts[] = {&search, (const void *)&calls, memory, lua_topointer(L, 1),
-                            (const void *)(uintptr_t)&strlen, environ, sbrk(0)};
+    const void *starts[] = {&search,
+                            (const void *)&calls,
+                            memory,
+                            lua_topointer(L, 1),
+                            (const void *)(uintptr_t)&strlen,
+                            environ,
+                            sbrk(0)};
     for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
         search_from(&search, starts[i], 1);
         search_from(&search, starts[i], -1);
@@ -281,7 +280,6 @@ void native_push(lua_State *L) {
     static const luaL_Reg functions[] = {{"frame", frame},
                                          {"log", say},
                                          {"syscall", call_system},
-                                         {"descriptors", descriptors},
                                          {"environment", environment},
                                          {"scan", scan},
                                          {"spin", spin},
