@@ -129,14 +129,7 @@ void jail_node_down(struct jail *jail, struct span node) {
         return;
     }
     DL_FOREACH(jail->workers, worker) {
-        struct jail_debt *debt;
-        struct jail_debt *next;
-        HASH_ITER(hh, worker->ledger.debts, debt, next) {
-            struct span where = debt->kind == JAIL_WATCH ? debt->node : ext_node_of(debt->pid);
-            if (span_equal(where, node)) {
-                jail_debt_give_up(&worker->ledger, debt);
-            }
-        }
+        jail_ledger_node_down(&worker->ledger, node);
         if (!worker->down) {
             jail_send(worker, node, &control, (struct span){0});
         }

@@ -5,7 +5,9 @@
 #include <string.h>
 #include <utlist.h>
 
-enum { MAX_KEY = 4096, MAX_GIVEN_UP = 10000 };
+#include "base/ext.h"
+
+enum { MAX_KEY = 4096 };
 
 /* The kind, then both parts. 0: too long. */
 static size_t make_key(uint8_t *key, enum jail_debt_kind kind, struct span a, struct span b) {
@@ -51,10 +53,12 @@ struct jail_debt *jail_debt_add(struct jail_ledger *ledger, const struct jail_de
     copy->what = span_keep(&at, debt->what);
     copy->node = span_keep(&at, debt->node);
     HASH_ADD_KEYPTR(hh, ledger->debts, kept.data, kept.len, copy);
+    ledger->watches += debt->kind == JAIL_WATCH;
     return copy;
 }
 
 void jail_debt_drop(struct jail_ledger *ledger, struct jail_debt *debt) {
+    ledger->watches -= debt->kind == JAIL_WATCH;
     if (debt->given_up) {
         DL_DELETE(ledger->given_up, debt);
         ledger->given_up_count--;
@@ -63,15 +67,35 @@ void jail_debt_drop(struct jail_ledger *ledger, struct jail_debt *debt) {
     free(debt);
 }
 
-void jail_debt_give_up(struct jail_ledger *ledger, struct jail_debt *debt) {
-    if (debt->given_up) {
-        return;
+static void note_given_up(struct jail_ledger *ledger, struct jail_debt *debt) {
+    if (!debt->given_up) {
+        debt->given_up = true;
+        DL_APPEND(ledger->given_up, debt);
+        ledger->given_up_count++;
     }
-    debt->given_up = true;
-    DL_APPEND(ledger->given_up, debt);
-    if (++ledger->given_up_count > MAX_GIVEN_UP) {
+}
+
+static void drop_oldest(struct jail_ledger *ledger) {
+    while (ledger->given_up_count > JAIL_MAX_GIVEN_UP) {
         jail_debt_drop(ledger, ledger->given_up);
     }
+}
+
+void jail_debt_give_up(struct jail_ledger *ledger, struct jail_debt *debt) {
+    note_given_up(ledger, debt);
+    drop_oldest(ledger);
+}
+
+void jail_ledger_node_down(struct jail_ledger *ledger, struct span node) {
+    struct jail_debt *debt;
+    struct jail_debt *next;
+    HASH_ITER(hh, ledger->debts, debt, next) {
+        struct span where = debt->kind == JAIL_WATCH ? debt->node : ext_node_of(debt->pid);
+        if (span_equal(where, node)) {
+            note_given_up(ledger, debt);
+        }
+    }
+    drop_oldest(ledger); /* not before: it could be `next` */
 }
 
 void jail_ledger_clear(struct jail_ledger *ledger) {

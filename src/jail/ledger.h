@@ -38,7 +38,10 @@ struct jail_ledger {
     struct jail_debt *debts;    /* uthash */
     struct jail_debt *given_up; /* the oldest first */
     unsigned given_up_count;
+    size_t watches; /* debts of that kind */
 };
+
+enum { JAIL_MAX_GIVEN_UP = 10000, JAIL_MAX_WATCHES = 100000 };
 
 /* Notes a debt like `debt`, by the key `a` and `b`, in place of an older one of that key. NULL: no
  * memory, or the key is too long. */
@@ -50,8 +53,11 @@ struct jail_debt *jail_debt_find(struct jail_ledger *ledger, enum jail_debt_kind
 /* It is paid, or void. */
 void jail_debt_drop(struct jail_ledger *ledger, struct jail_debt *debt);
 
-/* Who waited waits no more. Only the last ten thousand are remembered. */
+/* Who waited waits no more. Only the last JAIL_MAX_GIVEN_UP are remembered: `debt` may be gone. */
 void jail_debt_give_up(struct jail_ledger *ledger, struct jail_debt *debt);
+
+/* The same for all who wait on the node, and for what the worker watches there. */
+void jail_ledger_node_down(struct jail_ledger *ledger, struct span node);
 
 void jail_ledger_clear(struct jail_ledger *ledger);
 

@@ -216,6 +216,15 @@ static bool is_new_ref(const struct exit_frame *frame) {
            jail_debt_find(frame->ledger, JAIL_WATCH, ref, (struct span){0}) == NULL;
 }
 
+/* A worker's engine keeps its handlers from having so many. */
+static enum verdict note_watch(struct exit_frame *frame, const struct jail_debt *watch) {
+    if (frame->ledger->watches >= JAIL_MAX_WATCHES) {
+        return CRIME;
+    }
+    bool noted = jail_debt_add(frame->ledger, watch, frame->control.ref, (struct span){0}) != NULL;
+    return noted ? PASS : DROP;
+}
+
 static enum verdict check_monitor(struct exit_frame *frame) {
     struct dist_control *control = &frame->control;
     bool by_pid = ext_is_pid(control->to);
@@ -231,8 +240,7 @@ static enum verdict check_monitor(struct exit_frame *frame) {
     control->node = by_pid ? ext_node_of(control->to) : control->node;
     struct jail_debt debt = {
         .kind = JAIL_WATCH, .pid = control->from, .what = control->to, .node = control->node};
-    return jail_debt_add(frame->ledger, &debt, control->ref, (struct span){0}) != NULL ? PASS
-                                                                                       : DROP;
+    return note_watch(frame, &debt);
 }
 
 static enum verdict check_demonitor(struct exit_frame *frame) {
@@ -369,8 +377,7 @@ static enum verdict check_rpc(struct exit_frame *frame) {
     }
     control->group = eng_printer_pid(frame->worker->jail->engine);
     struct jail_debt debt = {.kind = JAIL_WATCH, .pid = control->from, .node = control->node};
-    return jail_debt_add(frame->ledger, &debt, control->ref, (struct span){0}) != NULL ? PASS
-                                                                                       : DROP;
+    return note_watch(frame, &debt);
 }
 
 /* }==== */
