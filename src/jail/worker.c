@@ -396,6 +396,16 @@ static bool open_ends(struct ends *ends, struct err *err) {
     return true;
 }
 
+/* The program that runs, also when its file was removed meanwhile. */
+static int find_program(char *path, size_t size) {
+    size_t len = size;
+    int status = uv_exepath(path, &len);
+    if (status == 0 && access(path, X_OK) != 0) {
+        (void)snprintf(path, size, "/proc/self/exe");
+    }
+    return status;
+}
+
 /* The same program, with nothing of this process but the channel and a pipe for what it says. */
 static int spawn(struct jail_worker *worker, const struct ends *ends) {
     char slot[16];
@@ -414,13 +424,12 @@ static int spawn(struct jail_worker *worker, const struct ends *ends) {
     };
     const char *tz = getenv("TZ");
     char program[4096];
-    size_t size = sizeof program;
     (void)snprintf(zone, sizeof zone, "TZ=%s", tz == NULL ? "" : tz);
     env[0] = tz == NULL ? NULL : zone;
     (void)snprintf(slot, sizeof slot, "%u", worker->slot);
     (void)snprintf(creation, sizeof creation, "%u", dist_node_creation(jail->node));
     (void)snprintf(max_frame, sizeof max_frame, "%zu", jail->config.max_frame);
-    int status = name == NULL ? UV_ENOMEM : uv_exepath(program, &size);
+    int status = name == NULL ? UV_ENOMEM : find_program(program, sizeof program);
     if (status == 0) {
         uv_process_options_t options = {.exit_cb = on_process_exit,
                                         .file = program,

@@ -609,7 +609,7 @@ defmodule Lunode.NativeWorkerTest do
   end
 
   test "pings and ticks mean nothing", %{native: native, evil: evil} do
-    ping = here({65})
+    ping = here({66})
     source = "native.frame(...) return 'done'"
     assert ask(native, evil, {:lua, source, ping, 1_000}) == "done"
     assert ask(native, evil, {:lua, source, <<0::32>>, 1_000}) == "done"

@@ -141,6 +141,7 @@ defmodule Lunode.SpawnTest do
       test "one that traps exits and was spawned without a link takes its spawner's as a message",
            %{node: node} do
         pid = start(node, :trap)
+        assert ask(pid, :messages) == []
         Process.exit(pid, :over)
         assert_messages(pid, [{:EXIT, self(), :over}])
       end
