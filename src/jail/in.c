@@ -209,8 +209,13 @@ bool jail_send(struct jail_worker *worker, struct span node, const struct dist_c
         }
         return false;
     }
-    /* Whoever has his answer stops to monitor at once: for that alone a worker is not woken. */
-    worker->urgent = worker->urgent || control->op != DIST_DEMONITOR_P;
+    /* Who calls monitors first and stops to when he has the answer: a worker is woken by the call.
+     */
+    if (control->op == DIST_MONITOR_P || control->op == DIST_DEMONITOR_P) {
+        jail_flush_soon(worker->jail);
+    } else {
+        worker->urgent = true;
+    }
     return true;
 }
 

@@ -61,8 +61,9 @@ bool jail_create(struct jail **out, uv_loop_t *loop, struct log *log, struct eng
     look_at_system(jail);
     uv_timer_init(loop, &jail->ticker);
     uv_timer_init(loop, &jail->pace);
-    jail->open_timers = 2;
-    jail->ticker.data = jail->pace.data = jail;
+    uv_timer_init(loop, &jail->soon);
+    jail->open_timers = 3;
+    jail->ticker.data = jail->pace.data = jail->soon.data = jail;
     struct eng_outside outside = {.user = jail,
                                   .route = jail_route,
                                   .has = has,
@@ -108,6 +109,7 @@ void jail_destroy(struct jail *jail) {
         jail_tenant_drop(jail, tenant);
     }
     uv_close((uv_handle_t *)&jail->pace, on_closed);
+    uv_close((uv_handle_t *)&jail->soon, on_closed);
     uv_close((uv_handle_t *)&jail->ticker, on_closed);
 }
 

@@ -149,7 +149,7 @@ struct jail_worker {
     bool down;     /* the channel is closed */
     bool exited;
     bool condemned;     /* what it sends is not looked at any more */
-    bool urgent;        /* what waits for it cannot wait for the next look */
+    bool urgent;        /* what waits for it is to leave with this turn */
     bool held;          /* its channel is not read: some peer does not read, or it sends too much */
     int64_t credit;     /* bytes that it may send unasked */
     uint64_t credit_ns; /* when that was so */
@@ -198,6 +198,9 @@ void jail_worker_stop(struct jail_worker *worker);
 void jail_worker_hold(struct jail_worker *worker, size_t extra);
 void jail_workers_look(struct jail *jail);
 
+/* What is not urgent leaves within some milliseconds. */
+void jail_flush_soon(struct jail *jail);
+
 /* }==== */
 
 /* {==== jail.c ============================================================================ */
@@ -209,6 +212,7 @@ struct jail {
     struct dist_node *node;
     struct jail_config config;
     uv_timer_t ticker;
+    uv_timer_t soon;             /* until what is not urgent leaves too */
     uv_timer_t pace;             /* until a worker that has sent too much is read again */
     struct jail_tenant *tenants; /* uthash */
     struct jail_worker *workers;

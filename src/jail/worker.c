@@ -19,7 +19,8 @@ enum {
     CREDIT_RATE = 8 << 20, /* bytes a second */
     CREDIT_MOST = 64 << 10,
     PACE_MS = 5,
-    PATIENT = 16 << 10, /* bytes that may wait for the next look */
+    SOON_MS = 5,
+    PATIENT = 16 << 10, /* bytes that may wait though they are not urgent */
     CROWDED = 8 << 20,  /* bytes that wait for a peer, for whose sake no worker is read */
 };
 
@@ -655,6 +656,21 @@ static void look_at_held(struct jail_worker *worker) {
     } else if (most_waiting(worker->jail) < CROWDED / 2) {
         worker->held = false;
         dist_peer_hold(worker->channel, false);
+    }
+}
+
+static void on_soon(uv_timer_t *timer) {
+    struct jail *jail = timer->data;
+    struct jail_worker *worker;
+    DL_FOREACH(jail->workers, worker) {
+        worker->urgent = true;
+    }
+    jail_flush(jail);
+}
+
+void jail_flush_soon(struct jail *jail) {
+    if (!uv_is_active((uv_handle_t *)&jail->soon)) {
+        uv_timer_start(&jail->soon, on_soon, SOON_MS, 0);
     }
 }
 
