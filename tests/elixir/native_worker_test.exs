@@ -8,6 +8,7 @@ defmodule Lunode.NativeWorkerTest do
   import Lunode.Test.NativeWorker
   alias Lunode.Test.{NativeWorker, OS}
 
+  @moduletag :native_workers
   @moduletag timeout: 600_000
 
   @trusted """
