@@ -87,10 +87,6 @@ struct span eng_node_name(const struct engine *engine) {
     return span_str(engine->node == NULL ? "nonode@nohost" : dist_node_name(engine->node));
 }
 
-struct term_atoms *eng_atoms(const struct engine *engine) {
-    return engine->atoms;
-}
-
 /* }==== */
 
 /* {==== Several processes ================================================================= */

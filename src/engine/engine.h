@@ -91,7 +91,6 @@ struct span eng_control_pid(const struct engine *engine);
 struct span eng_printer_pid(const struct engine *engine);
 
 struct span eng_node_name(const struct engine *engine);
-struct term_atoms *eng_atoms(const struct engine *engine);
 
 /* The process `lunode` answers a call. */
 void eng_answer(struct engine *engine, const struct eng_caller *caller, struct span value);

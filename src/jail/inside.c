@@ -1,9 +1,7 @@
 /* What a worker does: it runs the engine behind the channel to the node, and nothing else. */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/heap.h"
@@ -151,7 +149,6 @@ static bool warm_up(struct err *err) {
 static bool open_all(struct inside *inside, char **args, struct err *err) {
     struct jail_means means;
     struct err ignored;
-    tzset(); /* it reads a file */
     jail_probe(&means, &ignored);
     if (!jail_prepare(JAIL_CHANNEL_FD, &means, err)) {
         return false;

@@ -16,7 +16,8 @@ static bool has(void *user, struct span name) {
 static void on_look(uv_timer_t *timer) {
     struct jail *jail = timer->data;
     jail_workers_look(jail);
-    if (jail->workers == NULL) {
+    if (jail->workers == NULL &&
+        jail->tenants == NULL) { /* one that none could be started for waits */
         uv_timer_stop(timer);
     }
 }

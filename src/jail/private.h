@@ -49,7 +49,7 @@ bool jail_tenant_failed(struct jail *jail, struct jail_tenant *tenant);
 
 /* {==== request.c: what the node itself asks of a worker ================================== */
 
-enum jail_request_kind { JAIL_LOAD, JAIL_RELOAD, JAIL_UNLOAD, JAIL_REPORT, JAIL_TELL };
+enum jail_request_kind { JAIL_LOAD, JAIL_UNLOAD, JAIL_REPORT, JAIL_TELL };
 
 struct jail_report;
 

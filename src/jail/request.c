@@ -25,16 +25,12 @@ static struct jail_request *create(enum jail_request_kind kind, struct jail_tena
     return request;
 }
 
-static void destroy(struct jail_request *request) {
+void jail_request_drop(struct jail_request *request) {
     buf_finish(&request->source);
     buf_finish(&request->start);
     buf_finish(&request->modules);
     eng_policy_finish(&request->policy);
     free(request);
-}
-
-void jail_request_drop(struct jail_request *request) {
-    destroy(request);
 }
 
 static bool make_ref(struct jail *jail, struct buf *ref) {
@@ -80,7 +76,7 @@ static bool send_request(struct jail_worker *worker, struct jail_request *reques
         jail_debt_drop(&worker->ledger, owed);
     }
     if (!ok) {
-        destroy(request);
+        jail_request_drop(request);
     } else if (request->tenant != NULL) {
         request->tenant->asked++;
     }
@@ -183,7 +179,7 @@ static struct jail_request *make_load(struct jail_tenant *tenant,
         !buf_append(&request->start, text->start.data, text->start.len) ||
         !buf_append(&request->modules, text->modules.data, text->modules.len) ||
         !eng_policy_copy(&request->policy, text->policy)) {
-        destroy(request);
+        jail_request_drop(request);
         return NULL;
     }
     return request;
@@ -294,7 +290,7 @@ void jail_request_done(struct jail_worker *worker, struct jail_request *request,
         loaded(request);
     }
     bool unloaded = request->kind == JAIL_UNLOAD && ok;
-    destroy(request);
+    jail_request_drop(request);
     if (unloaded) {
         tenant->live = false;
     }
@@ -314,7 +310,7 @@ void jail_request_failed(struct jail_worker *worker, struct jail_request *reques
     if (request->tenant != NULL) {
         request->tenant->asked--;
     }
-    destroy(request);
+    jail_request_drop(request);
 }
 
 /* }==== */
