@@ -103,7 +103,7 @@ short_soak() {
 
 # shellcheck disable=SC2086 # the names are words
 if need_packages $build_packages $test_packages && build release && build dev; then
-    suite "C tests" count_cmocka ctest --test-dir build/dev --verbose
+    suite "C tests" count_cmocka ctest --test-dir build/dev --verbose --timeout 300
     suite "Lua tests" count_busted lua_tests build
     suite "Lua tests, with sanitizers" count_busted lua_tests_sanitized
     suite "Elixir tests" count_exunit elixir_tests build/lunode --exclude native_workers

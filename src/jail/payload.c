@@ -22,7 +22,8 @@ enum {
     SAFE_SERIAL = 1 << 13,     /* its serial number */
     SAFE_PORT = 1 << 28,       /* a port's number */
     FUN_HEAD = 1 + 4 + 1 + 16 + 4 + 4,
-    FEW_KEYS = 12, /* so many are compared each with each */
+    FEW_KEYS = 12,  /* so many are compared each with each, for more there is a table */
+    FIRST_CAP = 64, /* of the table; a power of two */
 };
 
 /* What goes into a hash besides values, so that different terms seldom have the same one. */
@@ -230,7 +231,7 @@ static bool insert(uint64_t *table, size_t mask, uint64_t hash) {
 }
 
 static bool many_differ(struct walk *w, const uint64_t *hashes, size_t count) {
-    size_t cap = 4 * (size_t)FEW_KEYS;
+    size_t cap = FIRST_CAP;
     while (cap < 2 * count) {
         cap *= 2;
     }

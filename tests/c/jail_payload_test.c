@@ -282,6 +282,26 @@ static void a_map_with_equal_keys_is_refused_however_they_are_written(void **sta
     buf_finish(&map);
 }
 
+/* The table that finds equal keys has room for every number of them, wherever a seed puts them. */
+static void a_map_of_any_size_passes(void **state) {
+    (void)state;
+    for (uint32_t round = 0; round < 20 * 300; round++) {
+        uint32_t count = round % 300 + 1;
+        struct jail_given given = {.atoms = term_atoms_create(), .ids = jail_ids_create()};
+        struct buf term = {0};
+        struct err err;
+        ext_put_map(&term, count);
+        for (uint32_t key = 0; key < count; key++) {
+            ext_put_int(&term, (int32_t)key);
+            ext_put_int(&term, 0);
+        }
+        assert_true(passes(&given, term.data, term.len, &err));
+        buf_finish(&term);
+        term_atoms_destroy(given.atoms);
+        jail_ids_destroy(given.ids);
+    }
+}
+
 static void an_identifier_of_no_creation_is_refused_as_a_key(void **state) {
     static const struct bytes one = BYTES(EXT_NEW_PID, NODE, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0);
     static const struct bytes other = BYTES(EXT_NIL);
@@ -400,7 +420,7 @@ static void large_terms_take_time_in_proportion(void **state) {
         ext_put_map(&term, 5);
         for (int key = 0; key < 5; key++) {
             ext_put_atom(&term, span_str(keys[key]));
-            ext_put_int(&term, key);
+            ext_put_int(&term, (int32_t)key);
         }
     }
     ext_put_nil(&term);
@@ -515,6 +535,7 @@ int main(void) {
         WITH_GIVEN(what_no_beam_takes_is_refused_with_a_reason),
         WITH_GIVEN(an_atom_of_256_characters_is_refused),
         WITH_GIVEN(a_map_with_equal_keys_is_refused_however_they_are_written),
+        cmocka_unit_test(a_map_of_any_size_passes),
         WITH_GIVEN(an_identifier_of_no_creation_is_refused_as_a_key),
         WITH_GIVEN(deep_nesting_costs_no_stack),
         WITH_GIVEN(large_terms_take_time_in_proportion),
