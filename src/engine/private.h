@@ -1133,9 +1133,10 @@ struct engine {
     uint64_t last_id;
     uint64_t last_ref;
     int32_t last_unlink;
-    bool over_memory;   /* see eng_limits_look */
-    bool has_untrusted; /* there was an untrusted handler, */
-    uint64_t turn_ns;   /* so this counts: the thread's processor time when the turn began */
+    bool over_memory;      /* see eng_limits_look */
+    bool has_untrusted;    /* there was an untrusted handler, so these count: */
+    uint64_t asked_ns;     /* when the thread's processor time was asked for last, uv_hrtime's */
+    uint64_t processor_ns; /* what it was then, or after a long slice since then */
     bool started;
     bool stopping;
 };

@@ -5,7 +5,7 @@
 
 #include "engine/private.h"
 
-enum { TURN_NS = 1000000 };
+enum { TURN_NS = 1000000, ASK_NS = 10 * TURN_NS };
 
 /* {==== The run queue ===================================================================== */
 
@@ -303,12 +303,23 @@ static uint64_t processor_ns(void) {
     return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
 }
 
-/* A short slice counts as a whole; in a longer one others may have had the processor. What it had
- * since the turn began is asked for then alone: asking takes time. */
+/* What the thread has had until now is asked for seldom: asking takes time. */
+static void note_processor(struct engine *engine, uint64_t now) {
+    if (engine->has_untrusted && now - engine->asked_ns >= ASK_NS) {
+        engine->asked_ns = now;
+        engine->processor_ns = processor_ns();
+    }
+}
+
+/* A short slice counts as a whole; in a longer one others may have had the processor, and it has
+ * not had more of it than the thread since it was asked for last. */
 static void count_job(struct eng_proc *proc, uint64_t ns) {
+    struct engine *engine = proc->engine;
     if (ns >= TURN_NS) {
-        uint64_t processor = processor_ns() - proc->engine->turn_ns;
-        ns = processor < ns ? processor : ns;
+        uint64_t before = engine->processor_ns;
+        engine->processor_ns = processor_ns();
+        uint64_t since = engine->processor_ns - before;
+        ns = since < ns ? since : ns;
     }
     proc->job_ns += ns;
 }
@@ -364,9 +375,7 @@ void eng_sched_turn(struct engine *engine) {
     uint64_t now = uv_hrtime();
     uint64_t end = now + TURN_NS;
     bool ran = false;
-    if (engine->has_untrusted) {
-        engine->turn_ns = processor_ns();
-    }
+    note_processor(engine, now);
     if (engine->interrupted != NULL) {
         struct eng_proc *proc = engine->interrupted;
         engine->interrupted = NULL;
