@@ -22,10 +22,8 @@ bool buf_reserve(struct buf *buf, size_t more) {
         return false;
     }
     size_t need = buf->len + more;
-    size_t cap = buf->cap < FIRST_SIZE ? FIRST_SIZE : buf->cap;
-    while (cap < need) {
-        cap *= 2;
-    }
+    size_t cap = buf->cap < FIRST_SIZE / 2 ? FIRST_SIZE : 2 * buf->cap;
+    cap = cap < need ? need : cap;
     uint8_t *data = realloc(buf->data, cap);
     if (data == NULL) {
         return false;

@@ -42,8 +42,8 @@ struct buf {
 void buf_init(struct buf *buf);
 void buf_finish(struct buf *buf);
 
-/* Makes room for `more` bytes behind len, growing by doubling. False when there is no memory; the
- * buffer is then as it was. */
+/* Makes room for `more` bytes behind len; what grows becomes twice as large at least. False when
+ * there is no memory; the buffer is then as it was. */
 bool buf_reserve(struct buf *buf, size_t more);
 
 /* Appends a copy. False when there is no memory. */

@@ -31,6 +31,7 @@ struct dist_peer {
     struct dist_quiet quiet;
 
     struct buf in;
+    size_t missing; /* bytes of the frame that is not whole yet */
     struct dist_traffic traffic;
     uint64_t last_in;   /* loop time in ms */
     uint64_t last_look; /* of dist_peer_tick */
@@ -158,6 +159,7 @@ static bool take_frame(struct dist_peer *peer, struct span *in) {
         return false;
     }
     if (in->len - HEAD < size) {
+        peer->missing = size - (in->len - HEAD);
         return false;
     }
     struct span frame = span_of(in->data + HEAD + 1, size - 1);
@@ -168,6 +170,7 @@ static bool take_frame(struct dist_peer *peer, struct span *in) {
 
 static void take_frames(struct dist_peer *peer) {
     struct span rest = buf_span(&peer->in);
+    peer->missing = 0;
     while (take_frame(peer, &rest)) {
     }
     buf_consume(&peer->in, peer->in.len - rest.len);
@@ -176,7 +179,7 @@ static void take_frames(struct dist_peer *peer) {
 
 /* Reads once; the number of bytes that the socket could have given still, 0 when it is empty. */
 static size_t read_once(struct dist_peer *peer, size_t limit) {
-    if (!buf_reserve(&peer->in, READ_MIN)) {
+    if (!buf_reserve(&peer->in, peer->missing > READ_MIN ? peer->missing : READ_MIN)) {
         err_set(&peer->why, "no memory for its frame");
         fail(peer);
         return 0;

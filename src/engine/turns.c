@@ -32,6 +32,7 @@ static void on_turn(uv_prepare_t *prepare) {
 
 int eng_turns_start(struct eng_turns *turns, uv_loop_t *loop, struct engine *engine,
                     void (*done)(void *user), void *user) {
+    memory_keep();
     turns->engine = engine;
     turns->done = done;
     turns->user = user;
