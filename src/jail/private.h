@@ -176,8 +176,8 @@ struct jail_worker {
     struct jail_worker *prev, *next;
 };
 
-/* Where a worker has its channel. */
-enum { JAIL_CHANNEL_FD = 3 };
+/* Where a worker has its channel: a pipe to read and one to write. */
+enum { JAIL_CHANNEL_IN = 3, JAIL_CHANNEL_OUT = 4 };
 
 struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err);
 /* That a node can be reached. */

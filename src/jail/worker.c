@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -22,6 +21,7 @@ enum {
     SOON_MS = 5,
     PATIENT = 16 << 10, /* bytes that may wait though they are not urgent */
     CROWDED = 8 << 20,  /* bytes that wait for a peer, for whose sake no worker is read */
+    PIPE_SIZE = 256 << 10,
 };
 
 static const uint64_t NS = 1000000000;
@@ -375,26 +375,53 @@ void jail_worker_stop(struct jail_worker *worker) {
 
 /* {==== Its start ========================================================================= */
 
+/* The ends of its pipes, on one side. */
 struct ends {
-    int channel[2]; /* the node's, the worker's */
-    int output[2];  /* the same */
+    uv_file in;     /* of the channel: into the worker */
+    uv_file out;    /* of the channel: out of it */
+    uv_file output; /* its standard error */
 };
 
-static void close_ends(const int ends[2]) {
-    close(ends[0]);
-    close(ends[1]);
+static void close_ends(const struct ends *ends) {
+    close(ends->in);
+    close(ends->out);
+    close(ends->output);
 }
 
-static bool open_ends(struct ends *ends, struct err *err) {
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends->channel) != 0) {
-        return err_set(err, "cannot start a worker: %s", strerror(errno));
+/* So that a message of some size goes through without a wait for the other side at each 64 KiB.
+ * Refused to a user with many pipes; then they stay as they are. */
+static void widen(uv_file pipe) {
+#ifdef F_SETPIPE_SZ
+    (void)fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE);
+#else
+    (void)pipe;
+#endif
+}
+
+/* All closed on exec. */
+static int open_pipes(struct ends *node, struct ends *worker) {
+    struct {
+        uv_file *read, *write;
+        int read_flags;
+    } pipes[] = {{&worker->in, &node->in, 0},
+                 {&node->out, &worker->out, 0},
+                 {&node->output, &worker->output, UV_NONBLOCK_PIPE}};
+    for (size_t i = 0; i < sizeof pipes / sizeof *pipes; i++) {
+        uv_file fds[2];
+        int status = uv_pipe(fds, pipes[i].read_flags, 0);
+        if (status != 0) {
+            while (i-- > 0) {
+                close(*pipes[i].read);
+                close(*pipes[i].write);
+            }
+            return status;
+        }
+        *pipes[i].read = fds[0];
+        *pipes[i].write = fds[1];
     }
-    if (pipe2(ends->output, O_CLOEXEC) != 0) {
-        close_ends(ends->channel);
-        return err_set(err, "cannot start a worker: %s", strerror(errno));
-    }
-    fcntl(ends->output[0], F_SETFL, O_NONBLOCK);
-    return true;
+    widen(node->in);
+    widen(node->out);
+    return 0;
 }
 
 /* The program that runs, also when its file was removed meanwhile. */
@@ -407,7 +434,8 @@ static int find_program(char *path, size_t size) {
     return status;
 }
 
-/* The same program, with nothing of this process but the channel and a pipe for what it says. */
+/* The same program, with nothing of this process but the channel and a pipe for what it says: its
+ * ends are closed here when this returns. */
 static int spawn(struct jail_worker *worker, const struct ends *ends) {
     char slot[16];
     char creation[16];
@@ -417,11 +445,12 @@ static int spawn(struct jail_worker *worker, const struct ends *ends) {
     char *args[] = {"lunode", "worker", slot, name, creation, max_frame, NULL};
     char zone[256];
     char *env[] = {zone, NULL};
-    uv_stdio_container_t stdio[JAIL_CHANNEL_FD + 1] = {
+    uv_stdio_container_t stdio[] = {
         {.flags = UV_IGNORE},
         {.flags = UV_IGNORE},
-        {.flags = UV_INHERIT_FD, .data.fd = ends->output[1]},
-        {.flags = UV_INHERIT_FD, .data.fd = ends->channel[1]},
+        {.flags = UV_INHERIT_FD, .data.fd = ends->output},
+        [JAIL_CHANNEL_IN] = {.flags = UV_INHERIT_FD, .data.fd = ends->in},
+        [JAIL_CHANNEL_OUT] = {.flags = UV_INHERIT_FD, .data.fd = ends->out},
     };
     const char *tz = getenv("TZ");
     char program[4096];
@@ -437,10 +466,11 @@ static int spawn(struct jail_worker *worker, const struct ends *ends) {
                                         .args = args,
                                         .env = env,
                                         .stdio = stdio,
-                                        .stdio_count = JAIL_CHANNEL_FD + 1};
+                                        .stdio_count = sizeof stdio / sizeof *stdio};
         status = uv_spawn(jail->loop, &worker->process, &options);
     }
     free(name);
+    close_ends(ends);
     return status;
 }
 
@@ -459,12 +489,12 @@ static bool attach(struct jail_worker *worker, const struct ends *ends, struct e
                                       .max_frame = jail->config.max_frame,
                                       .events = {.message = on_frame, .down = on_down},
                                       .user = worker};
-    if (!dist_peer_open(&worker->channel, ends->channel[0], "a worker", &config, err)) {
+    if (!dist_peer_open(&worker->channel, ends->out, ends->in, "a worker", &config, err)) {
         return false;
     }
-    uv_poll_init(jail->loop, &worker->output, ends->output[0]);
+    uv_poll_init(jail->loop, &worker->output, ends->output);
     worker->output.data = worker;
-    worker->output_fd = ends->output[0];
+    worker->output_fd = ends->output;
     worker->output_budget = OUTPUT_BUDGET;
     uv_poll_start(&worker->output, UV_READABLE, on_output);
     return true;
@@ -513,30 +543,28 @@ static void tell_peer(void *argument, struct dist_peer *peer) {
 }
 
 struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err) {
-    struct ends ends;
+    struct ends own;
+    struct ends other;
     struct jail_worker *worker = create(jail, isolated);
-    if (worker == NULL || !open_ends(&ends, err)) {
+    int status = worker == NULL ? UV_ENOMEM : open_pipes(&own, &other);
+    if (status != 0) {
+        err_set(err, "cannot start a worker: %s", uv_strerror(status));
         if (worker != NULL) {
             destroy(worker);
-        } else {
-            err_set(err, "no memory for a worker");
         }
         return NULL;
     }
-    int status = spawn(worker, &ends);
-    close(ends.channel[1]);
-    close(ends.output[1]);
+    status = spawn(worker, &other);
     if (status != 0) {
         err_set(err, "cannot start a worker: %s", uv_strerror(status));
-    } else if (attach(worker, &ends, err)) {
+    } else if (attach(worker, &own, err)) {
         DL_APPEND(jail->workers, worker);
         jail_look_later(jail);
         dist_node_peers(jail->node, tell_peer, worker);
         jail_subscribe(worker);
         return worker;
     }
-    close(ends.channel[0]);
-    close(ends.output[0]);
+    close_ends(&own);
     uv_close((uv_handle_t *)&worker->process, abandon_process);
     return NULL;
 }
