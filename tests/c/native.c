@@ -142,6 +142,7 @@ static const struct {
     {"process_vm_readv", SYS_process_vm_readv},
     {"prctl", SYS_prctl},
     {"dup", SYS_dup},
+    {"close", SYS_close},
     {"memfd_create", SYS_memfd_create},
     {"sendmsg", SYS_sendmsg},
     {"recvmsg", SYS_recvmsg},
