@@ -14,7 +14,7 @@ function(lunode_library prefix debian)
 endfunction()
 
 lunode_library(LUA liblua5.4-dev "lua5.4>=5.4" "lua-5.4>=5.4" "lua54>=5.4" "lua>=5.4")
-lunode_library(UV libuv1-dev "libuv>=1.40")
+lunode_library(UV libuv1-dev "libuv>=1.41")
 lunode_library(GMP libgmp-dev gmp)
 lunode_library(EDIT libedit-dev libedit)
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")

@@ -42,6 +42,7 @@ static bool run(struct attach *attach) {
 
 int attach_run(const struct attach_config *config) {
     struct attach attach = {.config = config};
+    (void)signal(SIGPIPE, SIG_IGN); /* as the connection wants it */
     uv_loop_init(&attach.loop);
     bool ok = attach_signals_watch(&attach, &attach.why) &&
               log_create(&attach.log, &attach.loop, STDERR_FILENO, &attach.why) && run(&attach);

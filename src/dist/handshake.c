@@ -123,7 +123,7 @@ static int write_all(struct handshake *h, const uint8_t *data, size_t len) {
         if (status != 0) {
             return status;
         }
-        ssize_t n = send(h->fd, data, len, MSG_NOSIGNAL);
+        ssize_t n = write(h->fd, data, len);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
             return errno;
         }

@@ -105,7 +105,7 @@ static bool open_member(struct member *member, const char *name, int fd, struct 
         .events = {.message = on_message, .down = on_down},
         .user = member,
     };
-    if (!dist_peer_open(&member->peer, fd, name, &config, err)) {
+    if (!dist_peer_open(&member->peer, fd, fd, name, &config, err)) {
         close(fd);
         return false;
     }
@@ -485,7 +485,7 @@ bool dist_node_create_channel(struct dist_node **out, uv_loop_t *loop, struct lo
         .events = {.message = on_channel_message, .down = on_channel_down},
         .user = node,
     };
-    if (!dist_peer_open(&node->channel, channel->fd, name, &config, err)) {
+    if (!dist_peer_open(&node->channel, channel->in, channel->out, name, &config, err)) {
         goto error;
     }
     *out = node;

@@ -47,11 +47,12 @@ bool dist_node_create(struct dist_node **node, uv_loop_t *loop, struct log *log,
                       const struct dist_config *config, const struct dist_events *events,
                       void *user, struct err *err);
 
-/* The node as another process of it sees it, to which `fd` leads: every other node is reached
+/* The node as another process of it sees it, to which two pipes lead: every other node is reached
  * through that one peer, each frame with the name of a node. events.published is not called. Takes
- * over the descriptor when it succeeds. */
+ * over the descriptors when it succeeds. */
 struct dist_channel {
-    int fd;
+    int in;           /* to read */
+    int out;          /* to write */
     const char *name; /* alive@host */
     uint32_t creation;
     size_t max_frame; /* bytes */
@@ -94,7 +95,7 @@ struct dist_peer *dist_node_peer(struct dist_node *node, struct span name);
 void dist_node_peers(const struct dist_node *node,
                      void (*visit)(void *argument, struct dist_peer *peer), void *argument);
 
-/* Writes what was gathered for every peer in this turn, one write each. What a socket does not take
+/* Writes what was gathered for every peer in this turn, one write each. What one does not take
  * is written when it does. */
 void dist_node_flush(struct dist_node *node);
 
@@ -102,7 +103,7 @@ void dist_node_flush(struct dist_node *node);
 
 const char *dist_peer_name(const struct dist_peer *peer);
 
-/* Its socket. */
+/* What it is read from. */
 int dist_peer_fd(const struct dist_peer *peer);
 
 /* What has come from it and gone to it since it is connected: frames, ticks not counted, and bytes.
@@ -113,7 +114,7 @@ struct dist_traffic {
 };
 struct dist_traffic dist_peer_traffic(const struct dist_peer *peer);
 
-/* Bytes of closed frames that the socket has not taken yet. A peer that lets more than
+/* Bytes of closed frames that the system has not taken yet. A peer that lets more than
  * DIST_MAX_WAITING gather is dropped. */
 size_t dist_peer_waiting(const struct dist_peer *peer);
 enum { DIST_MAX_WAITING = 256 << 20 };

@@ -2,9 +2,9 @@
 #include "dist/peer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/ext.h"
@@ -24,8 +24,12 @@ enum {
 struct dist_peer {
     struct dist_peer_config config;
     char *name;
-    int fd;
-    uv_poll_t poll;
+    int read_fd; /* two, so that each can be watched by itself */
+    int write_fd;
+    uv_poll_t readable; /* active unless it is held */
+    uv_poll_t writable; /* active while something waits */
+    uv_timer_t end;     /* active from its failure until that is reported */
+    unsigned closing;   /* handles that the loop has not closed yet */
     bool failed;
     struct err why; /* when failed */
     struct dist_quiet quiet;
@@ -41,23 +45,24 @@ struct dist_peer {
     size_t sent;
     size_t closed;
     bool open;
-    bool polls_write;
-    bool held;
     uint64_t last_out;
 };
 
-static void poll_for(struct dist_peer *peer, bool write);
-
 /* {==== Ending =========================================================================== */
 
-/* Notes the first reason. The shutdown makes the poll report, so that the news of the end comes
- * from the loop and not from within a function that the user called. */
+static void on_end(uv_timer_t *timer) {
+    struct dist_peer *peer = timer->data;
+    peer->config.events.down(peer->config.user, peer, peer->why.text);
+}
+
+/* The news of the end comes from the loop, in its next turn, and not from within a function that
+ * the user called. */
 static void fail(struct dist_peer *peer) {
-    peer->failed = true;
-    shutdown(peer->fd, SHUT_RDWR);
-    if (peer->held) { /* its end is to be read all the same */
-        peer->held = false;
-        poll_for(peer, peer->polls_write);
+    if (!peer->failed) {
+        peer->failed = true;
+        uv_poll_stop(&peer->readable);
+        uv_poll_stop(&peer->writable);
+        uv_timer_start(&peer->end, on_end, 0, 0);
     }
 }
 
@@ -66,11 +71,6 @@ static void fail_errno(struct dist_peer *peer, int error) {
         err_set(&peer->why, "connection lost: %s", strerror(error));
         fail(peer);
     }
-}
-
-static void report_down(struct dist_peer *peer) {
-    uv_poll_stop(&peer->poll);
-    peer->config.events.down(peer->config.user, peer, peer->why.text);
 }
 
 /* }==== */
@@ -177,7 +177,7 @@ static void take_frames(struct dist_peer *peer) {
     buf_relax(&peer->in, KEEP);
 }
 
-/* Reads once; the number of bytes that the socket could have given still, 0 when it is empty. */
+/* Reads once; the number of bytes that the turn has left, 0 when there is nothing more now. */
 static size_t read_once(struct dist_peer *peer, size_t limit) {
     if (!buf_reserve(&peer->in, peer->missing > READ_MIN ? peer->missing : READ_MIN)) {
         err_set(&peer->why, "no memory for its frame");
@@ -186,7 +186,7 @@ static size_t read_once(struct dist_peer *peer, size_t limit) {
     }
     size_t room = peer->in.cap - peer->in.len;
     size_t want = room < limit ? room : limit;
-    ssize_t n = recv(peer->fd, peer->in.data + peer->in.len, want, 0);
+    ssize_t n = read(peer->read_fd, peer->in.data + peer->in.len, want);
     if (n > 0) {
         peer->in.len += (size_t)n;
         peer->traffic.bytes_in += (size_t)n;
@@ -215,20 +215,18 @@ static void read_turn(struct dist_peer *peer) {
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
-static void poll_for(struct dist_peer *peer, bool write) {
-    peer->polls_write = write;
-    int events = (peer->held ? 0 : UV_READABLE) | (write ? UV_WRITABLE : 0);
-    if (events != 0) {
-        uv_poll_start(&peer->poll, events, on_poll);
-    } else {
-        uv_poll_stop(&peer->poll);
+/* Starts and stops cost system calls: only when something changes. */
+static void watch(uv_poll_t *poll, int events, bool on) {
+    if (on && !uv_is_active((uv_handle_t *)poll)) {
+        uv_poll_start(poll, events, on_poll);
+    } else if (!on && uv_is_active((uv_handle_t *)poll)) {
+        uv_poll_stop(poll);
     }
 }
 
 void dist_peer_hold(struct dist_peer *peer, bool hold) {
-    if (peer->held != hold && !peer->failed) {
-        peer->held = hold;
-        poll_for(peer, peer->polls_write);
+    if (!peer->failed) {
+        watch(&peer->readable, UV_READABLE, !hold);
     }
 }
 
@@ -253,7 +251,7 @@ static void forget_sent(struct dist_peer *peer) {
 
 static void write_waiting(struct dist_peer *peer) {
     size_t waiting = dist_peer_waiting(peer);
-    ssize_t n = send(peer->fd, peer->out.data + peer->sent, waiting, MSG_NOSIGNAL);
+    ssize_t n = write(peer->write_fd, peer->out.data + peer->sent, waiting);
     if (n >= 0) {
         peer->sent += (size_t)n;
         peer->traffic.bytes_out += (size_t)n;
@@ -268,9 +266,8 @@ void dist_peer_flush(struct dist_peer *peer) {
         return;
     }
     write_waiting(peer);
-    bool more = !peer->failed && dist_peer_waiting(peer) > 0;
-    if (more != peer->polls_write) {
-        poll_for(peer, more);
+    if (!peer->failed) {
+        watch(&peer->writable, UV_WRITABLE, dist_peer_waiting(peer) > 0);
     }
     forget_sent(peer);
 }
@@ -338,7 +335,6 @@ void dist_peer_send_tick(struct dist_peer *peer) {
 
 /* {==== The peer ========================================================================== */
 
-/* Reading ends in the report of a failure, whoever noted it. */
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct dist_peer *peer = poll->data;
     if (events & UV_WRITABLE) {
@@ -350,9 +346,6 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     }
     if (status < 0) { /* libuv says EBADF for any error; reading has told the real one */
         fail_errno(peer, ECONNRESET);
-    }
-    if (peer->failed) {
-        report_down(peer);
     }
 }
 
@@ -368,7 +361,6 @@ void dist_peer_tick(struct dist_peer *peer) {
     if (now - peer->last_in >= tick_ms && !late) {
         err_set(&peer->why, "no tick for %u s", (unsigned)((now - peer->last_in) / 1000));
         fail(peer);
-        report_down(peer);
     } else if (now - peer->last_out >= tick_ms / 4 && dist_peer_waiting(peer) == 0) {
         dist_peer_send_tick(peer);
     }
@@ -379,58 +371,78 @@ const char *dist_peer_name(const struct dist_peer *peer) {
 }
 
 int dist_peer_fd(const struct dist_peer *peer) {
-    return peer->fd;
-}
-
-static bool open_poll(struct dist_peer *peer, struct err *err) {
-    int status = dist_socket_prepare(peer->fd);
-    if (status != 0) {
-        return err_set(err, "cannot set up the connection: %s", strerror(status));
-    }
-    status = uv_poll_init(peer->config.loop, &peer->poll, peer->fd);
-    if (status != 0) {
-        return err_set(err, "cannot watch the connection: %s", uv_strerror(status));
-    }
-    peer->poll.data = peer;
-    poll_for(peer, false);
-    return true;
-}
-
-bool dist_peer_open(struct dist_peer **out, int fd, const char *name,
-                    const struct dist_peer_config *config, struct err *err) {
-    struct dist_peer *peer = calloc(1, sizeof *peer);
-    char *copy = strdup(name);
-    if (peer == NULL || copy == NULL) {
-        err_set(err, "no memory for the connection");
-        goto error;
-    }
-    peer->config = *config;
-    peer->name = copy;
-    peer->fd = fd;
-    peer->last_in = peer->last_look = uv_now(config->loop);
-    if (!open_poll(peer, err)) {
-        goto error;
-    }
-    *out = peer;
-    return true;
-error:
-    free(copy);
-    free(peer);
-    return false;
+    return peer->read_fd;
 }
 
 static void on_closed(uv_handle_t *handle) {
     struct dist_peer *peer = handle->data;
-    buf_finish(&peer->in);
-    buf_finish(&peer->out);
-    free(peer->name);
-    free(peer);
+    if (--peer->closing == 0) {
+        buf_finish(&peer->in);
+        buf_finish(&peer->out);
+        free(peer->name);
+        free(peer);
+    }
+}
+
+/* A handle that could not be made has no type. */
+static void close_handle(struct dist_peer *peer, uv_handle_t *handle) {
+    if (uv_handle_get_type(handle) != UV_UNKNOWN_HANDLE) {
+        peer->closing++;
+        uv_close(handle, on_closed);
+    }
+}
+
+static void close_handles(struct dist_peer *peer) {
+    peer->failed = true;
+    close_handle(peer, (uv_handle_t *)&peer->readable);
+    close_handle(peer, (uv_handle_t *)&peer->writable);
+    close_handle(peer, (uv_handle_t *)&peer->end);
+}
+
+static int watch_descriptor(struct dist_peer *peer, uv_poll_t *poll, int fd) {
+    int status = dist_socket_prepare(fd);
+    if (status != 0) {
+        return -status;
+    }
+    status = uv_poll_init(peer->config.loop, poll, fd);
+    poll->data = peer;
+    return status;
+}
+
+bool dist_peer_open(struct dist_peer **out, int read_fd, int write_fd, const char *name,
+                    const struct dist_peer_config *config, struct err *err) {
+    struct dist_peer *peer = calloc(1, sizeof *peer);
+    char *copy = strdup(name);
+    if (peer == NULL || copy == NULL) {
+        free(copy);
+        free(peer);
+        return err_set(err, "no memory for the connection");
+    }
+    peer->config = *config;
+    peer->name = copy;
+    peer->read_fd = read_fd;
+    peer->write_fd = write_fd == read_fd ? fcntl(read_fd, F_DUPFD_CLOEXEC, 0) : write_fd;
+    peer->last_in = peer->last_look = uv_now(config->loop);
+    uv_timer_init(config->loop, &peer->end);
+    peer->end.data = peer;
+    int status = peer->write_fd < 0 ? -errno : watch_descriptor(peer, &peer->readable, read_fd);
+    status = status != 0 ? status : watch_descriptor(peer, &peer->writable, peer->write_fd);
+    if (status != 0) {
+        close_handles(peer);
+        if (write_fd == read_fd && peer->write_fd >= 0) {
+            close(peer->write_fd);
+        }
+        return err_set(err, "cannot set up the connection: %s", uv_strerror(status));
+    }
+    watch(&peer->readable, UV_READABLE, true);
+    *out = peer;
+    return true;
 }
 
 void dist_peer_close(struct dist_peer *peer) {
-    peer->failed = true;
-    uv_close((uv_handle_t *)&peer->poll, on_closed);
-    close(peer->fd);
+    close_handles(peer);
+    close(peer->read_fd);
+    close(peer->write_fd);
 }
 
 /* }==== */

@@ -1,5 +1,6 @@
-/* One connection, once the handshake is done: frames in and out of a stream socket. Knows nothing
- * of ei, epmd or node names, so it also serves for a socketpair between two of our processes. */
+/* One connection, once the handshake is done: frames in and out of a stream socket, or of two pipes
+ * between two of our processes. Knows nothing of ei, epmd or node names. Writing to a peer that has
+ * gone raises SIGPIPE, which the program ignores. */
 #ifndef LUNODE_DIST_PEER_H
 #define LUNODE_DIST_PEER_H
 
@@ -8,12 +9,11 @@
 #include "base/log.h"
 #include "dist/node.h"
 
-/* Always called on the thread of the event loop, never from within a function of this header
- * except dist_peer_tick. */
+/* Always called on the thread of the event loop, never from within a function of this header. */
 struct dist_peer_events {
     void (*message)(void *user, struct dist_peer *peer, const struct dist_control *control,
                     struct span payload);
-    /* The connection has ended. The receiver closes the peer, here or later. */
+    /* The connection has ended; told once. The receiver closes the peer, here or later. */
     void (*down)(void *user, struct dist_peer *peer, const char *why);
 };
 
@@ -27,11 +27,13 @@ struct dist_peer_config {
     void *user;
 };
 
-/* Takes over the descriptor `fd`, a connected stream socket, when it succeeds. `name` is copied. */
-bool dist_peer_open(struct dist_peer **peer, int fd, const char *name,
+/* Takes over the descriptors when it succeeds: the ends of two pipes, or a connected stream socket
+ * as both. `name` is copied. When it fails, the loop must run until it has no handles left. */
+bool dist_peer_open(struct dist_peer **peer, int read_fd, int write_fd, const char *name,
                     const struct dist_peer_config *config, struct err *err);
 
-/* Closes the socket; events.down is not called. Memory goes when the loop has closed its handle. */
+/* Closes the descriptors; events.down is not called. Memory goes when the loop has closed the
+ * handles. */
 void dist_peer_close(struct dist_peer *peer);
 
 /* Stops to read from it, or goes on: what it sends waits on its side. */
@@ -40,8 +42,7 @@ void dist_peer_hold(struct dist_peer *peer, bool hold);
 /* The most bytes that a frame from it may have, from now on. */
 void dist_peer_limit(struct dist_peer *peer, size_t max_frame);
 
-/* Writes the closed frames that wait, as far as the socket takes them; the rest follows by itself.
- */
+/* Writes the closed frames that wait, as far as the peer takes them; the rest follows by itself. */
 void dist_peer_flush(struct dist_peer *peer);
 
 /* To be called every eighth of tick_ms: sends a tick when one is due, and ends the connection of a

@@ -12,10 +12,6 @@
 #include "base/log.h"
 #include "dist/peer.h"
 
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* macOS: dist_socket_prepare sets SO_NOSIGPIPE */
-#endif
-
 /* {==== control.c ========================================================================= */
 
 /* The operation's number of a control message that need not be readable; 0 when unknown. */
@@ -31,7 +27,7 @@ void dist_peer_send_tick(struct dist_peer *peer);
 
 /* {==== socket.c ========================================================================== */
 
-/* Non-blocking, closed on exec, without delay, no SIGPIPE. 0 or an errno. */
+/* Non-blocking, closed on exec, without delay. 0 or an errno. */
 int dist_socket_prepare(int fd);
 
 /* Resolves `host` to an IPv4 address. This machine's own name, when nobody resolves it, is the

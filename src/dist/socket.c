@@ -21,11 +21,8 @@ int dist_socket_prepare(int fd) {
         fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
         return errno;
     }
-    /* Not for a socketpair, and never worth failing for. */
+    /* Not for a pipe, and never worth failing for. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-#ifdef SO_NOSIGPIPE
-    (void)setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
-#endif
     return 0;
 }
 

@@ -58,24 +58,17 @@ static bool replace_input(struct err *err) {
     return ok;
 }
 
-static void close_between(unsigned first, unsigned last) {
+static void close_after(int last) {
 #ifdef SYS_close_range
-    if (first > last || syscall(SYS_close_range, first, last, 0) == 0) {
+    if (syscall(SYS_close_range, (unsigned)last + 1, UINT_MAX, 0) == 0) {
         return;
     }
 #endif
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < last) {
-        last = (unsigned)limit.rlim_cur;
+    rlim_t end = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : INT_MAX;
+    for (int fd = last; (rlim_t)fd < end && fd < INT_MAX; fd++) {
+        close(fd + 1);
     }
-    for (unsigned fd = first; fd <= last && fd <= INT_MAX; fd++) {
-        close((int)fd);
-    }
-}
-
-static void close_others(int channel) {
-    close_between(STDERR_FILENO + 1, (unsigned)channel - 1);
-    close_between((unsigned)channel + 1, UINT_MAX);
 }
 
 /* }==== */
@@ -100,12 +93,9 @@ static bool set_limits(const struct limit *limits, size_t count, struct err *err
 
 /* }==== */
 
-bool jail_prepare(int channel, const struct jail_means *means, struct err *err) {
+bool jail_prepare(int last, const struct jail_means *means, struct err *err) {
     static const struct limit core = {RLIMIT_CORE, 0};
-    if (channel <= STDERR_FILENO) {
-        return err_set(err, "the channel cannot be descriptor %d", channel);
-    }
-    close_others(channel);
+    close_after(last);
     umask(S_IRWXG | S_IRWXO);
     if (!empty_environment(err) || !replace_input(err) || !set_limits(&core, 1, err)) {
         return false;

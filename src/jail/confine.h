@@ -25,10 +25,10 @@ struct jail_means {
 /* What this system can do; changes nothing. False when something is missing, which `err` names. */
 bool jail_probe(struct jail_means *means, struct err *err);
 
-/* Wipes the environment except TZ; closes every descriptor except 1, 2 and `channel`, with
- * /dev/null as 0; gives up privileges, files and the network. A descriptor 1 or 2 that is a file
- * takes no bytes any more once jail_lock is done. */
-bool jail_prepare(int channel, const struct jail_means *means, struct err *err);
+/* Wipes the environment except TZ; closes every descriptor after `last`, the last one of the
+ * channel, with /dev/null as 0; gives up privileges, files and the network. A descriptor 1 or 2
+ * that is a file takes no bytes any more once jail_lock is done. */
+bool jail_prepare(int last, const struct jail_means *means, struct err *err);
 
 /* Gives up every system call that a running engine doesn't need, for all threads. From then on one
  * that is not allowed ends the process with JAIL_DENIED, and its name is on standard error; with

@@ -205,7 +205,6 @@ static const int plain_calls[] = {
     SCMP_SYS(write),
     SCMP_SYS(writev),
     SCMP_SYS(close),
-    SCMP_SYS(shutdown),
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait),
     SCMP_SYS(epoll_ctl),
@@ -257,9 +256,6 @@ struct rule {
 enum { SET_VMA = 0x53564d61 };
 
 static const struct rule rules[] = {
-    /* no address: the channel is connected */
-    {SCMP_SYS(recvfrom), SCMP_A4_64(SCMP_CMP_EQ, 0)},
-    {SCMP_SYS(sendto), SCMP_A4_64(SCMP_CMP_EQ, 0)},
     {SCMP_SYS(mprotect), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
     /* not those that act on the pages themselves, which other processes may share */
     {SCMP_SYS(madvise), SCMP_A2_32(SCMP_CMP_EQ, MADV_DONTNEED)},

@@ -110,7 +110,8 @@ static void on_turn_done(void *user) {
 static bool open_node(struct inside *inside, char **args, struct err *err) {
     static const struct dist_events events = {on_published, on_peer_up, on_peer_down, on_message,
                                               on_connect_failed};
-    struct dist_channel channel = {.fd = JAIL_CHANNEL_FD,
+    struct dist_channel channel = {.in = JAIL_CHANNEL_IN,
+                                   .out = JAIL_CHANNEL_OUT,
                                    .name = args[1],
                                    .creation = (uint32_t)strtoul(args[2], NULL, 10),
                                    .max_frame = strtoull(args[3], NULL, 10)};
@@ -150,7 +151,7 @@ static bool open_all(struct inside *inside, char **args, struct err *err) {
     struct jail_means means;
     struct err ignored;
     jail_probe(&means, &ignored);
-    if (!jail_prepare(JAIL_CHANNEL_FD, &means, err)) {
+    if (!jail_prepare(JAIL_CHANNEL_OUT, &means, err)) {
         return false;
     }
     uv_loop_init(&inside->loop);

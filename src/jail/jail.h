@@ -3,7 +3,7 @@
  * A worker is this program executed afresh (worker.c starts it, inside.c is what it does), which
  * runs the same engine behind a channel. What goes in is noted in a ledger (in.c), what comes out
  * is checked by it (out.c). When a worker dies, everybody who waits is told, and another takes over
- * its handlers. */
+ * its handlers (end.c). */
 #ifndef LUNODE_JAIL_JAIL_H
 #define LUNODE_JAIL_JAIL_H
 

@@ -45,6 +45,9 @@ bool jail_tenant_place(struct jail *jail, struct jail_tenant *tenant, bool isola
 /* Notes that it has ended its worker; whether it did so too often. */
 bool jail_tenant_failed(struct jail *jail, struct jail_tenant *tenant);
 
+/* Gives those that have none, and are not to stay down, a worker again. */
+void jail_tenants_place(struct jail *jail);
+
 /* }==== */
 
 /* {==== request.c: what the node itself asks of a worker ================================== */
@@ -176,14 +179,33 @@ struct jail_worker {
     struct jail_worker *prev, *next;
 };
 
-/* Where a worker has its channel. */
-enum { JAIL_CHANNEL_FD = 3 };
+/* Where a worker has its channel: a pipe to read and one to write. */
+enum { JAIL_CHANNEL_IN = 3, JAIL_CHANNEL_OUT = 4 };
 
 struct jail_worker *jail_worker_start(struct jail *jail, bool isolated, struct err *err);
 /* That a node can be reached. */
 void jail_worker_tell_node(struct jail_worker *worker, struct span node);
 
 struct jail_worker *jail_worker_of_slot(const struct jail *jail, int slot);
+
+void jail_workers_look(struct jail *jail);
+
+/* }==== */
+
+/* {==== output.c: what they say =========================================================== */
+
+/* Takes over the descriptor, the pipe from its standard error. */
+void jail_output_open(struct jail_worker *worker, int fd);
+
+/* To be called at each look: so many bytes more are read. */
+void jail_output_go_on(struct jail_worker *worker);
+
+/* It has ended: reads what is left. */
+void jail_output_finish(struct jail_worker *worker);
+
+/* }==== */
+
+/* {==== end.c: how they end =============================================================== */
 
 /* Ends it: it has tried what it may not. */
 void jail_worker_condemn(struct jail_worker *worker, const char *format, ...)
@@ -192,11 +214,21 @@ void jail_worker_condemn(struct jail_worker *worker, const char *format, ...)
 /* It is not needed any more, or the node ends: nobody is told. */
 void jail_worker_stop(struct jail_worker *worker);
 
+/* What its process and its channel report: with both it is over. */
+void jail_worker_exited(uv_process_t *process, int64_t status, int number);
+void jail_worker_down(void *user, struct dist_peer *peer, const char *why);
+
+/* Its memory alone. */
+void jail_worker_free(struct jail_worker *worker);
+
+/* }==== */
+
+/* {==== flow.c: how much goes through their channels, and when ============================ */
+
 /* To be called when something of it was passed on: its channel is not read any more when a peer
  * does not keep up, or when it has sent too many bytes unasked, of which these are the last. It is
  * read again in time. */
 void jail_worker_hold(struct jail_worker *worker, size_t extra);
-void jail_workers_look(struct jail *jail);
 
 /* What is not urgent leaves within some milliseconds. */
 void jail_flush_soon(struct jail *jail);

@@ -89,3 +89,19 @@ bool jail_tenant_failed(struct jail *jail, struct jail_tenant *tenant) {
     tenant->failures[JAIL_MAX_FAILURES - 1] = now;
     return oldest != 0 && now - oldest < JAIL_FAILURE_SPAN_MS;
 }
+
+void jail_tenants_place(struct jail *jail) {
+    struct jail_tenant *tenant;
+    struct jail_tenant *next;
+    struct err err;
+    HASH_ITER(hh, jail->tenants, tenant, next) {
+        if (tenant->worker != NULL || !tenant->live || tenant->failure.len > 0) {
+            continue;
+        }
+        if (!jail_tenant_place(jail, tenant, tenant->policy.isolated, &err)) {
+            log_line(jail->log, LOG_LEVEL_ERROR, tenant->name, "%s", err.text);
+            return;
+        }
+        jail_restore(tenant->worker, tenant);
+    }
+}

@@ -1,4 +1,5 @@
-/* Frames over a real socket: one end is the connection under test, the other one is ours. */
+/* Frames over a real socket, and over two pipes: one end is the connection under test, the other
+ * one is ours. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -18,16 +20,21 @@
 
 enum { MAX_FRAME = 1 << 20, PATIENCE_MS = 3000 };
 
+/* What the tests that follow run over. */
+static bool over_pipes;
+
 struct rig {
     uv_loop_t loop;
     struct log *log;
     struct dist_peer *peer;
-    int far;
+    int far_in; /* what the peer has written; the same as far_out over a socket */
+    int far_out;
     unsigned messages;
     struct buf payloads; /* one after the other */
     bool down;
     char why[256];
-    bool answer; /* every message with its payload */
+    bool answer;     /* every message with its payload */
+    bool keeps_open; /* though it is down */
 };
 
 /* {==== The rig =========================================================================== */
@@ -71,18 +78,44 @@ static void on_down(void *user, struct dist_peer *peer, const char *why) {
     assert_false(rig->down);
     rig->down = true;
     strncpy(rig->why, why, sizeof rig->why - 1);
-    dist_peer_close(peer);
+    if (!rig->keeps_open) {
+        dist_peer_close(peer);
+    }
+}
+
+/* The far ends do not block. Gives those of the peer, to read and to write. */
+static void connect_ends(struct rig *rig, int near[2]) {
+    int fds[2];
+    if (over_pipes) {
+        assert_int_equal(uv_pipe(fds, 0, UV_NONBLOCK_PIPE), 0);
+        near[0] = fds[0];
+        rig->far_out = fds[1];
+        assert_int_equal(uv_pipe(fds, UV_NONBLOCK_PIPE, 0), 0);
+        near[1] = fds[1];
+        rig->far_in = fds[0];
+    } else {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+        near[0] = near[1] = fds[0];
+        rig->far_in = rig->far_out = fds[1];
+        fcntl(fds[1], F_SETFL, O_NONBLOCK);
+    }
+}
+
+static void hang_up(struct rig *rig) {
+    close(rig->far_in);
+    if (over_pipes) {
+        close(rig->far_out);
+    }
+    rig->far_in = rig->far_out = -1;
 }
 
 static void start(struct rig *rig, unsigned tick_ms) {
-    int fds[2];
+    int near[2];
     struct err err;
     *rig = (struct rig){0};
     assert_int_equal(uv_loop_init(&rig->loop), 0);
     assert_true(log_create(&rig->log, &rig->loop, open("/dev/null", O_WRONLY), &err));
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-    rig->far = fds[1];
-    fcntl(rig->far, F_SETFL, O_NONBLOCK);
+    connect_ends(rig, near);
     struct dist_peer_config config = {
         .loop = &rig->loop,
         .log = rig->log,
@@ -91,19 +124,21 @@ static void start(struct rig *rig, unsigned tick_ms) {
         .events = {on_message, on_down},
         .user = rig,
     };
-    assert_true(dist_peer_open(&rig->peer, fds[0], "far@host", &config, &err));
+    assert_true(dist_peer_open(&rig->peer, near[0], near[1], "far@host", &config, &err));
     assert_string_equal(dist_peer_name(rig->peer), "far@host");
 }
 
 /* Everything must close and nothing may leak (the sanitizer looks). */
 static void stop(struct rig *rig) {
-    if (!rig->down) {
+    if (!rig->down || rig->keeps_open) {
         dist_peer_close(rig->peer);
     }
     log_destroy(rig->log);
     uv_run(&rig->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&rig->loop), 0);
-    close(rig->far);
+    if (rig->far_in >= 0) {
+        hang_up(rig);
+    }
     buf_finish(&rig->payloads);
 }
 
@@ -118,7 +153,7 @@ static void turn(struct rig *rig) {
 static void far_write(struct rig *rig, const void *data, size_t len) {
     const char *p = data;
     while (len > 0 && !rig->down) {
-        ssize_t n = send(rig->far, p, len, MSG_NOSIGNAL);
+        ssize_t n = write(rig->far_out, p, len);
         if (n > 0) {
             p += n;
             len -= (size_t)n;
@@ -130,7 +165,7 @@ static void far_write(struct rig *rig, const void *data, size_t len) {
 
 static size_t far_read(struct rig *rig, struct buf *into) {
     assert_true(buf_reserve(into, 1 << 16));
-    ssize_t n = recv(rig->far, into->data + into->len, 1 << 16, 0);
+    ssize_t n = read(rig->far_in, into->data + into->len, 1 << 16);
     into->len += n > 0 ? (size_t)n : 0;
     return n > 0 ? (size_t)n : 0;
 }
@@ -188,8 +223,8 @@ static void what_arrived_before_the_end_is_still_handled(void **state) {
     for (unsigned i = 0; i < 100; i++) {
         append_frame(&bytes, span_str("a\1"));
     }
-    assert_int_equal(write(rig.far, bytes.data, bytes.len), bytes.len);
-    shutdown(rig.far, SHUT_WR);
+    assert_int_equal(write(rig.far_out, bytes.data, bytes.len), bytes.len);
+    hang_up(&rig);
     until_down(&rig);
     assert_int_equal(rig.messages, 100);
     assert_string_equal(rig.why, "connection closed");
@@ -334,7 +369,7 @@ static void answers_of_a_turn_leave_in_one_write(void **state) {
     for (unsigned i = 0; i < 100; i++) {
         append_frame(&bytes, span_str("a\1"));
     }
-    assert_int_equal(write(rig.far, bytes.data, bytes.len), bytes.len);
+    assert_int_equal(write(rig.far_out, bytes.data, bytes.len), bytes.len);
     uv_run(&rig.loop, UV_RUN_NOWAIT);
     assert_int_equal(far_read(&rig, &got), 0);
     dist_peer_flush(rig.peer);
@@ -349,7 +384,7 @@ static void writing_to_a_lost_peer_is_told_by_the_loop_alone(void **state) {
     (void)state;
     struct rig rig;
     start(&rig, 60000);
-    close(rig.far);
+    hang_up(&rig);
     for (unsigned i = 0; i < 10; i++) {
         send_payload(&rig, span_str("a\1"));
         dist_peer_flush(rig.peer);
@@ -357,7 +392,91 @@ static void writing_to_a_lost_peer_is_told_by_the_loop_alone(void **state) {
     }
     until_down(&rig);
     assert_non_null(strstr(rig.why, "connection"));
-    rig.far = -1;
+    stop(&rig);
+}
+
+static void a_peer_that_only_stops_to_read_is_lost_when_it_is_written_to(void **state) {
+    (void)state;
+    struct rig rig;
+    if (!over_pipes) {
+        skip();
+    }
+    start(&rig, 60000);
+    close(rig.far_in);
+    rig.far_in = open("/dev/null", O_RDONLY);
+    turn(&rig);
+    assert_false(rig.down);
+    send_payload(&rig, span_str("a\1"));
+    until_down(&rig);
+    assert_string_equal(rig.why, "connection lost: Broken pipe");
+    stop(&rig);
+}
+
+static void a_peer_that_is_held_is_not_read_and_its_loss_is_told_all_the_same(void **state) {
+    (void)state;
+    struct rig rig;
+    struct buf bytes = {0};
+    start(&rig, 60000);
+    append_frame(&bytes, span_str("a\1"));
+    dist_peer_hold(rig.peer, true);
+    far_write(&rig, bytes.data, bytes.len);
+    assert_int_equal(rig.messages, 0);
+    dist_peer_hold(rig.peer, false);
+    turn(&rig);
+    assert_int_equal(rig.messages, 1);
+    dist_peer_hold(rig.peer, true);
+    hang_up(&rig);
+    turn(&rig);
+    assert_false(rig.down);
+    send_payload(&rig, span_str("a\1"));
+    until_down(&rig);
+    buf_finish(&bytes);
+    stop(&rig);
+}
+
+static void its_end_is_told_once_though_it_is_closed_much_later(void **state) {
+    (void)state;
+    struct rig rig;
+    start(&rig, 60000);
+    rig.keeps_open = true;
+    hang_up(&rig);
+    until_down(&rig);
+    for (unsigned i = 0; i < 100; i++) {
+        send_payload(&rig, span_str("a\1"));
+        dist_peer_flush(rig.peer);
+        dist_peer_hold(rig.peer, i % 2 == 0);
+        uv_run(&rig.loop, UV_RUN_NOWAIT);
+    }
+    assert_string_equal(rig.why, "connection closed");
+    stop(&rig);
+}
+
+static void a_frame_of_16_mib_goes_through_both_ways(void **state) {
+    (void)state;
+    enum { SIZE = 16 << 20 };
+    struct rig rig;
+    struct buf bytes = {0};
+    struct buf payload = {0};
+    struct buf got = {0};
+    start(&rig, 60000);
+    dist_peer_limit(rig.peer, SIZE + 100);
+    rig.answer = true;
+    assert_true(buf_reserve(&payload, SIZE));
+    for (size_t i = 0; i < SIZE; i++) {
+        payload.data[i] = (uint8_t)(i ^ i >> 8 ^ i >> 16);
+    }
+    append_frame(&bytes, span_of(payload.data, SIZE));
+    far_write(&rig, bytes.data, bytes.len);
+    assert_int_equal(rig.messages, 1);
+    while (got.len < bytes.len && !rig.down) {
+        far_read(&rig, &got);
+        turn(&rig);
+    }
+    assert_true(span_equal(buf_span(&got), buf_span(&bytes)));
+    assert_int_equal(dist_peer_waiting(rig.peer), 0);
+    buf_finish(&bytes);
+    buf_finish(&payload);
+    buf_finish(&got);
     stop(&rig);
 }
 
@@ -380,7 +499,7 @@ static void run_ticking(struct rig *rig, unsigned tick_ms, unsigned for_ms, bool
         turn(rig);
         far_read(rig, got);
         if (far_talks && ms % 50 == 0) {
-            assert_int_equal(write(rig->far, "\0\0\0\0", 4), 4);
+            assert_int_equal(write(rig->far_out, "\0\0\0\0", 4), 4);
         }
         usleep(5000);
     }
@@ -440,9 +559,16 @@ int main(void) {
         cmocka_unit_test(all_that_a_slow_reader_did_not_take_follows),
         cmocka_unit_test(answers_of_a_turn_leave_in_one_write),
         cmocka_unit_test(writing_to_a_lost_peer_is_told_by_the_loop_alone),
+        cmocka_unit_test(a_peer_that_only_stops_to_read_is_lost_when_it_is_written_to),
+        cmocka_unit_test(a_peer_that_is_held_is_not_read_and_its_loss_is_told_all_the_same),
+        cmocka_unit_test(its_end_is_told_once_though_it_is_closed_much_later),
+        cmocka_unit_test(a_frame_of_16_mib_goes_through_both_ways),
         cmocka_unit_test(a_silent_peer_is_ticked_at_and_then_dropped),
         cmocka_unit_test(a_peer_that_ticks_is_kept),
         cmocka_unit_test(a_loop_that_stood_still_does_not_drop_its_peers),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    int failed = cmocka_run_group_tests_name("over a socket", tests, NULL, NULL);
+    over_pipes = true;
+    return failed + cmocka_run_group_tests_name("over two pipes", tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@
 
 #include "jail/confine.h"
 
-enum { CHANNEL = 3, LEFT_OPEN = 57, MARKER = 32, SECONDS = 300 };
+enum { CHANNEL_IN = 3, CHANNEL_OUT = 4, LEFT_OPEN = 57, MARKER = 32, SECONDS = 300 };
 
 /* Stand for what is known only when the worker runs. */
 #define NODE        (-70001)
@@ -109,16 +109,16 @@ static const struct try tries[] = {
     TRY("asks for a file's presence", faccessat, AT_FDCWD, ADDRESS("/etc"), R_OK),
     TRY("reads a symbolic link", readlinkat, AT_FDCWD, ADDRESS("/proc/self/exe"),
         ADDRESS(own_memory), 100),
-    TRY("lists a folder", getdents64, CHANNEL, ADDRESS(own_memory), 1000),
+    TRY("lists a folder", getdents64, CHANNEL_IN, ADDRESS(own_memory), 1000),
     TRY("changes its folder", chdir, ADDRESS("/etc")),
     TRY("changes its root", chroot, ADDRESS("/etc")),
     TRY("watches files", inotify_init1, 0),
     TRY("watches files by fanotify", fanotify_init, 0, 0),
-    TRY("opens a file by handle", open_by_handle_at, CHANNEL, ADDRESS(own_memory), 0),
+    TRY("opens a file by handle", open_by_handle_at, CHANNEL_IN, ADDRESS(own_memory), 0),
     TRY("makes a file in memory", memfd_create, ADDRESS("x"), 0),
-    TRY("copies a descriptor", dup, CHANNEL),
-    TRY("copies a descriptor to a number", dup3, CHANNEL, LEFT_OPEN, 0),
-    TRY("changes a descriptor", fcntl, CHANNEL, F_DUPFD, 10),
+    TRY("copies a descriptor", dup, CHANNEL_IN),
+    TRY("copies a descriptor to a number", dup3, CHANNEL_IN, LEFT_OPEN, 0),
+    TRY("changes a descriptor", fcntl, CHANNEL_IN, F_DUPFD, 10),
     TRY("makes a pipe", pipe2, ADDRESS(own_memory), 0),
     TRY("mounts", mount, ADDRESS("none"), ADDRESS("/tmp"), ADDRESS("tmpfs"), 0, 0),
     TRY("unmounts", umount2, ADDRESS("/tmp"), 0),
@@ -130,14 +130,17 @@ static const struct try tries[] = {
     TRY("makes a netlink socket", socket, AF_NETLINK, SOCK_RAW, 0),
     TRY("makes a packet socket", socket, AF_PACKET, SOCK_RAW, 0),
     TRY("makes two sockets", socketpair, AF_UNIX, SOCK_STREAM, 0, ADDRESS(own_memory)),
-    TRY("connects", connect, CHANNEL, ADDRESS(own_memory), 16),
-    TRY("binds", bind, CHANNEL, ADDRESS(own_memory), 16),
-    TRY("listens", listen, CHANNEL, 1),
-    TRY("accepts", accept4, CHANNEL, 0, 0, 0),
-    TRY("sends to an address", sendto, CHANNEL, ADDRESS("x"), 1, 0, ADDRESS(own_memory), 16),
-    TRY("sends a descriptor", sendmsg, CHANNEL, ADDRESS(own_memory), 0),
-    TRY("receives a descriptor", recvmsg, CHANNEL, ADDRESS(own_memory), 0),
-    TRY("sets a socket's option", setsockopt, CHANNEL, SOL_SOCKET, SO_RCVBUF, ADDRESS(&many), 4),
+    TRY("connects", connect, CHANNEL_IN, ADDRESS(own_memory), 16),
+    TRY("binds", bind, CHANNEL_IN, ADDRESS(own_memory), 16),
+    TRY("listens", listen, CHANNEL_IN, 1),
+    TRY("accepts", accept4, CHANNEL_IN, 0, 0, 0),
+    TRY("sends", sendto, CHANNEL_OUT, ADDRESS("x"), 1, 0, 0, 0),
+    TRY("sends to an address", sendto, CHANNEL_OUT, ADDRESS("x"), 1, 0, ADDRESS(own_memory), 16),
+    TRY("receives", recvfrom, CHANNEL_IN, ADDRESS(own_memory), 1, 0, 0, 0),
+    TRY("shuts a socket down", shutdown, CHANNEL_IN, SHUT_RDWR),
+    TRY("sends a descriptor", sendmsg, CHANNEL_OUT, ADDRESS(own_memory), 0),
+    TRY("receives a descriptor", recvmsg, CHANNEL_IN, ADDRESS(own_memory), 0),
+    TRY("sets a socket's option", setsockopt, CHANNEL_IN, SOL_SOCKET, SO_RCVBUF, ADDRESS(&many), 4),
     TRY("types into a terminal", ioctl, STDERR_FILENO, TIOCSTI, ADDRESS(line_feed)),
     TRY("makes shared memory", shmget, 1, 4096, IPC_CREAT),
     TRY("makes a message queue", msgget, 1, IPC_CREAT),
@@ -156,17 +159,17 @@ static const struct try tries[] = {
         ADDRESS(own_memory), 1, 0),
     TRY("writes the node's memory", process_vm_writev, NODE, ADDRESS(own_memory), 1,
         ADDRESS(own_memory), 1, 0),
-    TRY("advises on the node's memory", process_madvise, CHANNEL, ADDRESS(own_memory), 1, MADV_COLD,
-        0),
+    TRY("advises on the node's memory", process_madvise, CHANNEL_IN, ADDRESS(own_memory), 1,
+        MADV_COLD, 0),
     TRY("compares with the node", kcmp, NODE, OWN_PROCESS, 0, 0, 0),
     TRY("opens the node as a descriptor", pidfd_open, NODE, 0),
-    TRY("takes a descriptor of the node", pidfd_getfd, CHANNEL, 0, 0),
+    TRY("takes a descriptor of the node", pidfd_getfd, CHANNEL_IN, 0, 0),
     TRY("kills the node", kill, NODE, SIGKILL),
     TRY("kills a thread of the node", tgkill, NODE, NODE, SIGURG),
     TRY("kills by tkill", tkill, NODE, SIGKILL),
     TRY("stops itself", tgkill, OWN_PROCESS, OWN_PROCESS, SIGSTOP),
     TRY("queues a signal for the node", rt_sigqueueinfo, NODE, SIGUSR1, ADDRESS(own_memory)),
-    TRY("makes the node the owner of its descriptor", fcntl, CHANNEL, F_SETOWN, NODE),
+    TRY("makes the node the owner of its descriptor", fcntl, CHANNEL_IN, F_SETOWN, NODE),
     TRY("changes its process group", setpgid, 0, 0),
     TRY("starts a session", setsid, 0),
     TRY("raises its priority", setpriority, PRIO_PROCESS, 0, -20),
@@ -184,7 +187,7 @@ static const struct try tries[] = {
     TRY("becomes root", setuid, 0),
     TRY("becomes root by setresuid", setresuid, 0, 0, 0),
     TRY("takes capabilities", capset, ADDRESS(own_memory), ADDRESS(own_memory)),
-    TRY("enters another namespace", setns, CHANNEL, 0),
+    TRY("enters another namespace", setns, CHANNEL_IN, 0),
     TRY("makes a namespace", unshare, CLONE_NEWUSER),
     TRY("changes its personality", personality, 0x0400000),
     TRY("makes a landlock ruleset", landlock_create_ruleset, ADDRESS(own_memory), 8, 0),
@@ -193,7 +196,7 @@ static const struct try tries[] = {
         -1, 0),
     TRY("maps memory for code and writes", mmap, 0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-    TRY("maps a file", mmap, 0, 4096, PROT_READ, MAP_PRIVATE, CHANNEL, 0),
+    TRY("maps a file", mmap, 0, 4096, PROT_READ, MAP_PRIVATE, CHANNEL_IN, 0),
     TRY("makes memory code", mprotect, OWN_MEMORY, 4096, PROT_READ | PROT_EXEC),
     TRY("makes memory code by pkey_mprotect", pkey_mprotect, OWN_MEMORY, 4096,
         PROT_READ | PROT_EXEC, -1),
@@ -203,14 +206,17 @@ static const struct try tries[] = {
     TRY("locks its memory", mlockall, MCL_CURRENT | MCL_FUTURE),
     /* ways into the kernel that had many holes */
     TRY("sets up io_uring", io_uring_setup, 8, ADDRESS(own_memory)),
-    TRY("enters io_uring", io_uring_enter, CHANNEL, 1, 0, 0, 0, 0),
+    TRY("enters io_uring", io_uring_enter, CHANNEL_IN, 1, 0, 0, 0, 0),
     TRY("loads a bpf program", bpf, 5, ADDRESS(own_memory), 48),
     TRY("opens a performance counter", perf_event_open, ADDRESS(own_memory), 0, -1, -1, 0),
     TRY("handles its page faults", userfaultfd, 0),
     TRY("uses the key ring", keyctl, 0, -3, 0),
     TRY("adds a key", add_key, ADDRESS("user"), ADDRESS("x"), ADDRESS("x"), 1, -3),
     TRY("submits asynchronous I/O", io_setup, 1, ADDRESS(own_memory)),
-    TRY("splices", splice, CHANNEL, 0, CHANNEL, 0, 1, 0),
+    TRY("splices", splice, CHANNEL_IN, 0, CHANNEL_OUT, 0, 1, 0),
+    TRY("copies a pipe's pages", tee, CHANNEL_IN, CHANNEL_OUT, 1, 0),
+    TRY("gives pages to a pipe", vmsplice, CHANNEL_OUT, ADDRESS(own_memory), 1, 0),
+    TRY("widens its channel", fcntl, CHANNEL_OUT, F_SETPIPE_SZ, 1 << 20),
     TRY("makes a timer", timer_create, CLOCK_MONOTONIC, 0, ADDRESS(own_memory)),
     TRY("sets the clock", clock_settime, CLOCK_REALTIME, ADDRESS(own_memory)),
     TRY("loads a kernel module", init_module, ADDRESS(own_memory), 8, ADDRESS("")),
@@ -337,7 +343,7 @@ static void start_thread(void) {
 static void prepare(void) {
     struct jail_means means;
     struct err err;
-    if (!jail_probe(&means, &err) || !jail_prepare(CHANNEL, &means, &err)) {
+    if (!jail_probe(&means, &err) || !jail_prepare(CHANNEL_OUT, &means, &err)) {
         end("%s", err.text);
     }
     start_thread();
@@ -403,7 +409,7 @@ static _Noreturn void list_descriptors(void) {
     prepare();
     lock();
     for (int fd = 0; fd < 4096; fd++) {
-        found += fd > CHANNEL && (read(fd, &byte, 0) == 0 || errno != EBADF);
+        found += fd > CHANNEL_OUT && (read(fd, &byte, 0) == 0 || errno != EBADF);
     }
     ssize_t input = read(STDIN_FILENO, &byte, 1);
     end("descriptors: %d others, input gives %zd, %d variables", found, input,
@@ -424,8 +430,8 @@ static _Noreturn void run_allowed(void) {
     free(memory);
     free(malloc(100));
     (void)strftime(text, sizeof text, "%H:%M %Z", localtime_r(&now, &local));
-    ssize_t sent = send(CHANNEL, "hello", 5, MSG_NOSIGNAL);
-    ssize_t got = recv(CHANNEL, text, sizeof text, 0);
+    ssize_t sent = write(CHANNEL_OUT, "hello", 5);
+    ssize_t got = read(CHANNEL_IN, text, sizeof text);
     pthread_kill(pthread_self(), SIGURG); /* ignored, as it has no handler */
     end("allowed: sent %zd, got %zd", sent, got);
 }
@@ -470,7 +476,7 @@ struct end {
     char words[1024];
 };
 
-static _Noreturn void become_worker(const char *what, size_t index, int channel, int words) {
+static _Noreturn void become_worker(const char *what, size_t index, int in, int out, int words) {
     char numbers[3][24];
     char hidden[2 * MARKER + 1];
     (void)snprintf(numbers[0], sizeof numbers[0], "%zu", index);
@@ -479,9 +485,10 @@ static _Noreturn void become_worker(const char *what, size_t index, int channel,
     for (size_t i = 0; i < MARKER; i++) {
         (void)snprintf(hidden + 2 * i, 3, "%02x", 255U - (uint8_t)node.marker[i]);
     }
-    dup2(channel, CHANNEL);
     dup2(words, STDERR_FILENO);
-    dup2(channel, LEFT_OPEN);
+    dup2(out, LEFT_OPEN);
+    dup2(in, CHANNEL_IN);
+    dup2(LEFT_OPEN, CHANNEL_OUT);
     (void)setenv("BUNDLEX_ERLANG_COOKIE", node.marker, 1);
     (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
     execl("/proc/self/exe", "worker", "inside", what, numbers[0], numbers[1], node.cookie_file,
@@ -493,23 +500,27 @@ static struct end run_worker(const char *what, size_t index) {
     struct end end = {0};
     size_t len = 0;
     ssize_t n;
-    int channel[2];
+    int in[2];
+    int out[2];
     int words[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     assert_int_equal(pipe2(words, O_CLOEXEC), 0);
     pid_t pid = fork();
     if (pid == 0) {
-        become_worker(what, index, channel[1], words[1]);
+        become_worker(what, index, in[0], out[1], words[1]);
     }
-    close(channel[1]);
+    close(in[0]);
+    close(out[1]);
     close(words[1]);
     assert_true(pid > 0);
-    assert_int_equal(write(channel[0], "hi", 2), 2);
+    assert_int_equal(write(in[1], "hi", 2), 2);
     while ((n = read(words[0], end.words + len, sizeof end.words - 1 - len)) > 0) {
         len += (size_t)n;
     }
     assert_int_equal(waitpid(pid, &end.status, 0), pid);
-    close(channel[0]);
+    close(in[1]);
+    close(out[0]);
     close(words[0]);
     return end;
 }

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OUTPUT_FD = 2, CHANNEL_FD = 3, PAGE = 4096 };
+enum { OUTPUT_FD = 2, CHANNEL_OUT = 4, PAGE = 4096 };
 
 /* {==== A worker that does not end ======================================================== */
 
@@ -113,7 +113,7 @@ static void put_times(lua_State *L, int fd) {
 
 /* native.frame(bytes [, times]): to the channel, as they are. [-2, +0, e] */
 static int frame(lua_State *L) {
-    put_times(L, CHANNEL_FD);
+    put_times(L, CHANNEL_OUT);
     return 0;
 }
 
@@ -142,6 +142,7 @@ static const struct {
     {"process_vm_readv", SYS_process_vm_readv},
     {"prctl", SYS_prctl},
     {"dup", SYS_dup},
+    {"close", SYS_close},
     {"memfd_create", SYS_memfd_create},
     {"sendmsg", SYS_sendmsg},
     {"recvmsg", SYS_recvmsg},

@@ -464,10 +464,15 @@ defmodule Lunode.NativeWorkerTest do
   end
 
   describe "ends of other kinds:" do
-    test "a crash, a status, a loop that sees no signal", %{native: native, evil: evil} do
+    test "a crash, a status, an end of its channel closed, a loop that sees no signal", %{
+      native: native,
+      evil: evil
+    } do
       endings = [
         {"native.crash()", ~r/killed by signal 6|status/},
         {"native.exit(7)", ~r/it ended with status 7/},
+        {"native.syscall('close', 3)", ~r/it was killed by signal 9/},
+        {"native.syscall('close', 4)", ~r/it was killed by signal 9/},
         {"native.loop()", ~r/ran \d+ ms without a place to interrupt it/},
         {"native.spin()", ~r/it did not answer for \d+ ms/}
       ]
@@ -574,19 +579,34 @@ defmodule Lunode.NativeWorkerTest do
       assert Enum.count(lines(native), &(&1 =~ "tried the system call")) == length(calls)
     end
 
-    test "it has the channel, a pipe for its log, and nothing of the node", context do
+    test "it has the channel, a pipe for its log, and nothing of the node or of others",
+         context do
       %{native: native, evil: evil} = context
       assert ask(native, evil, {:lua, "return native.environment()"}) =~ @environment
       # Beside these: /dev/null, and what the event loop has of its own.
-      pid = ask(native, evil, {:lua, "return (native.syscall('getpid'))"})
+      [pid, other] =
+        for name <- [evil, :neighbour],
+            do: ask(native, name, {:lua, "return (native.syscall('getpid'))"})
 
-      for fd <- File.ls!("/proc/#{pid}/fd"),
-          {:ok, to} = File.read_link("/proc/#{pid}/fd/#{fd}") do
-        assert to =~ ~r/^(\/dev\/null|pipe:|socket:|anon_inode:)/, to
-        if to =~ "socket:", do: assert(fd == "3")
+      own = descriptors(pid)
+      for {_, to} <- own, do: assert(to =~ ~r/^(\/dev\/null|pipe:|anon_inode:)/, to)
+
+      # The other end of each is the node's alone.
+      for fd <- ["2", "3", "4"] do
+        assert "pipe:" <> _ = own[fd]
+        assert Enum.count(own, fn {_, to} -> to == own[fd] end) == 1
+        assert Enum.count(descriptors(native.raw.os_pid), fn {_, to} -> to == own[fd] end) == 1
+        refute own[fd] in Map.values(descriptors(other))
       end
 
       assert File.read!("/proc/#{pid}/environ") =~ @environment
+    end
+
+    defp descriptors(pid) do
+      for fd <- File.ls!("/proc/#{pid}/fd"),
+          {:ok, to} <- [File.read_link("/proc/#{pid}/fd/#{fd}")],
+          into: %{},
+          do: {fd, to}
     end
 
     test "the cookie is nowhere in its memory", %{native: native} do
