@@ -5,7 +5,9 @@
 #
 # Left out are the tests that the cookie is gone from /proc/PID/environ: there stands the
 # environment that valgrind itself was started with; and those of a closed standard output or error,
-# whose place valgrind's log takes. A node that a test kills is not searched for leaks.
+# whose place valgrind's log takes; and those of workers, because valgrind does not know the calls of
+# seccomp and landlock, so that nothing can be confined. A node that a test kills is not searched for
+# leaks.
 #
 # With names of Elixir test files: these alone.
 set -eu
@@ -57,7 +59,7 @@ suite() {
 c_tests() {
     status=0
     for test in "$build"/tests/*_test; do
-        "$logs/check" "$test" || status=1
+        [ "$(basename "$test")" = jail_confine_test ] || "$logs/check" "$test" || status=1
     done
     return $status
 }
@@ -67,7 +69,8 @@ lua_tests() {
 }
 
 elixir_tests() {
-    LUNODE_PROGRAM="$logs/lunode" mix test --exclude not_under_valgrind "$@"
+    LUNODE_PROGRAM="$logs/lunode" mix test --exclude not_under_valgrind \
+        --exclude attacks --exclude native_workers "$@"
 }
 
 if [ $# = 0 ]; then
@@ -77,7 +80,7 @@ fi
 suite "Elixir tests" elixir_tests "$@"
 
 # Only the first line of a complaint stands right behind the process id.
-cat "$logs"/*.log
+cat "$logs"/*.log | grep -vE '^--[0-9]+-- ' || true
 complaints=$(cat "$logs"/*.log | grep -E '^==[0-9]+== [^ ]' | grep -cvE '^==[0-9]+== Thread ' || true)
 processes=$(find "$logs" -name '*.log' | wc -l)
 printf '\nvalgrind: %s complaints in %s processes; %s suites failed\n' \

@@ -63,7 +63,9 @@ static struct span module_name(char *path, size_t folder) {
         len -= strlen("/init");
     }
     for (size_t i = 0; i < len; i++) {
-        name[i] = name[i] == '/' ? '.' : name[i];
+        if (name[i] == '/') {
+            name[i] = '.';
+        }
     }
     return span_of(name, len);
 }

@@ -1,6 +1,7 @@
 /* What a worker owes: see ledger.h. */
 #include "jail/ledger.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -58,6 +59,7 @@ struct jail_debt *jail_debt_add(struct jail_ledger *ledger, const struct jail_de
 }
 
 void jail_debt_drop(struct jail_ledger *ledger, struct jail_debt *debt) {
+    assert(ledger->debts != NULL);
     ledger->watches -= debt->kind == JAIL_WATCH;
     if (debt->given_up) {
         DL_DELETE(ledger->given_up, debt);
@@ -67,41 +69,37 @@ void jail_debt_drop(struct jail_ledger *ledger, struct jail_debt *debt) {
     free(debt);
 }
 
-static void note_given_up(struct jail_ledger *ledger, struct jail_debt *debt) {
-    if (!debt->given_up) {
-        debt->given_up = true;
-        DL_APPEND(ledger->given_up, debt);
-        ledger->given_up_count++;
+/* Makes room first, so that `debt` itself stays. */
+void jail_debt_give_up(struct jail_ledger *ledger, struct jail_debt *debt) {
+    if (debt->given_up) {
+        return;
     }
-}
-
-static void drop_oldest(struct jail_ledger *ledger) {
-    while (ledger->given_up_count > JAIL_MAX_GIVEN_UP) {
+    if (ledger->given_up_count == JAIL_MAX_GIVEN_UP) {
+        assert(ledger->given_up->given_up && ledger->given_up != debt);
         jail_debt_drop(ledger, ledger->given_up);
     }
-}
-
-void jail_debt_give_up(struct jail_ledger *ledger, struct jail_debt *debt) {
-    note_given_up(ledger, debt);
-    drop_oldest(ledger);
+    debt->given_up = true;
+    DL_APPEND(ledger->given_up, debt);
+    ledger->given_up_count++;
 }
 
 void jail_ledger_node_down(struct jail_ledger *ledger, struct span node) {
-    struct jail_debt *debt;
-    struct jail_debt *next;
-    HASH_ITER(hh, ledger->debts, debt, next) {
+    struct jail_debt *debt = ledger->debts;
+    for (; debt != NULL; debt = debt->hh.next) {
         struct span where = debt->kind == JAIL_WATCH ? debt->node : ext_node_of(debt->pid);
         if (span_equal(where, node)) {
-            note_given_up(ledger, debt);
+            jail_debt_give_up(ledger, debt);
         }
     }
-    drop_oldest(ledger); /* not before: it could be `next` */
 }
 
 void jail_ledger_clear(struct jail_ledger *ledger) {
-    struct jail_debt *debt;
-    struct jail_debt *next;
-    HASH_ITER(hh, ledger->debts, debt, next) {
-        jail_debt_drop(ledger, debt);
+    struct jail_debt *debt = ledger->debts;
+    HASH_CLEAR(hh, ledger->debts);
+    while (debt != NULL) {
+        struct jail_debt *next = debt->hh.next;
+        free(debt);
+        debt = next;
     }
+    *ledger = (struct jail_ledger){0};
 }

@@ -53,7 +53,7 @@ struct jail_debt *jail_debt_find(struct jail_ledger *ledger, enum jail_debt_kind
 /* It is paid, or void. */
 void jail_debt_drop(struct jail_ledger *ledger, struct jail_debt *debt);
 
-/* Who waited waits no more. Only the last JAIL_MAX_GIVEN_UP are remembered: `debt` may be gone. */
+/* Who waited waits no more. Only the last JAIL_MAX_GIVEN_UP such debts are remembered. */
 void jail_debt_give_up(struct jail_ledger *ledger, struct jail_debt *debt);
 
 /* The same for all who wait on the node, and for what the worker watches there. */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "base/file.h"
 #include "jail/private.h"
 
 enum { WAIT_MS = 200 };
@@ -214,15 +215,16 @@ static struct jail_report *create(struct jail *jail, bool stats, struct span own
 /* Resident bytes of a worker, which may not look itself; 0 when the system does not tell. */
 static uint64_t resident_bytes(const struct jail_worker *worker) {
     char path[64];
-    unsigned long long pages = 0;
+    char *resident;
+    struct buf sizes = {0}; /* in pages: all of it, what is resident, ... */
+    struct err err;
+    uint64_t pages = 0;
     (void)snprintf(path, sizeof path, "/proc/%d/statm", (int)worker->process.pid);
-    FILE *file = fopen(path, "re");
-    if (file != NULL) {
-        if (fscanf(file, "%*u %llu", &pages) != 1) {
-            pages = 0;
-        }
-        (void)fclose(file);
+    if (file_read(path, &sizes, &err) && buf_append(&sizes, "", 1)) {
+        (void)strtoull((const char *)sizes.data, &resident, 10);
+        pages = strtoull(resident, NULL, 10);
     }
+    buf_finish(&sizes);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 

@@ -274,29 +274,29 @@ static void loaded(struct jail_request *request) {
 
 /* {==== Answers =========================================================================== */
 
+static void settle(struct jail *jail, struct jail_tenant *tenant, struct jail_request *request,
+                   bool ok) {
+    tenant->asked--;
+    if (request->kind == JAIL_LOAD && ok) {
+        loaded(request);
+    }
+    if (request->kind == JAIL_UNLOAD && ok) {
+        tenant->live = false;
+    }
+    drop_if_empty(jail, tenant);
+}
+
 void jail_request_done(struct jail_worker *worker, struct jail_request *request,
                        struct span value) {
     struct jail *jail = worker->jail;
-    struct jail_tenant *tenant = request->tenant;
-    bool ok = is_ok(value);
     if (request->kind == JAIL_REPORT) {
         jail_report_add(request->report, worker, value);
     }
     answer(jail, &request->caller, value);
-    if (tenant != NULL) {
-        tenant->asked--;
+    if (request->tenant != NULL) {
+        settle(jail, request->tenant, request, is_ok(value));
     }
-    if (request->kind == JAIL_LOAD && ok) {
-        loaded(request);
-    }
-    bool unloaded = request->kind == JAIL_UNLOAD && ok;
     jail_request_drop(request);
-    if (unloaded) {
-        tenant->live = false;
-    }
-    if (tenant != NULL) {
-        drop_if_empty(jail, tenant);
-    }
 }
 
 void jail_request_failed(struct jail_worker *worker, struct jail_request *request,

@@ -283,6 +283,7 @@ defmodule Lunode.ControlTest do
       assert ask(context, {:reload, :nobody}) == {:error, :noproc}
     end
 
+    @tag :not_under_valgrind
     test "options may be maps or keyword lists, amounts numbers or texts with units", context do
       for options <- [
             [],

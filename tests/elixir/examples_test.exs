@@ -15,6 +15,7 @@ defmodule Lunode.ExamplesTest do
     Regex.scan(~r/^    #=> (.+)$/m, shown, capture: :all_but_first) |> List.flatten()
   end
 
+  @tag :not_under_valgrind
   test "sandbox: scripts that nobody trusts" do
     capture_log(fn ->
       assert [

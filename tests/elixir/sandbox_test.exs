@@ -5,6 +5,7 @@ defmodule Lunode.SandboxTest do
   import ExUnit.CaptureLog
 
   @moduletag :capture_log
+  @moduletag :not_under_valgrind
   @moduletag timeout: 180_000
 
   # Runs what it is sent; a table of names in which functions can be kept.

@@ -4,6 +4,8 @@ defmodule Lunode.UntrustedFilesTest do
 
   import Lunode.Test.OS
 
+  @moduletag :not_under_valgrind
+
   @configuration """
   return { workers = 1, handlers = { ["tenant_*"] = { trust = "none" } } }
   """

@@ -6,6 +6,7 @@ defmodule Lunode.WorkersTest do
   alias Lunode.Test.RawNode
 
   @moduletag :capture_log
+  @moduletag :not_under_valgrind
   @moduletag timeout: 300_000
 
   @source """
