@@ -162,9 +162,8 @@ void attach_link_interrupt(struct attach *attach) {
     struct buf request = {0};
     struct buf ref = attach->ref;
     buf_init(&attach->ref);
-    if (attach->peer != NULL && make_ref(attach) && ext_put_tuple(&request, 2) &&
-        ext_put_atom(&request, span_str("interrupt")) &&
-        buf_append(&request, attach->pid.data, attach->pid.len)) {
+    if (attach->peer != NULL && make_ref(attach) &&
+        ext_put_tagged(&request, "interrupt", buf_span(&attach->pid))) {
         send_call(attach, buf_span(&request));
     }
     buf_finish(&request);

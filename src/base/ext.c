@@ -400,6 +400,11 @@ bool ext_put_binary(struct buf *out, struct span bytes) {
     return buf_append(out, head, 5) && buf_append(out, bytes.data, bytes.len);
 }
 
+bool ext_put_tagged(struct buf *out, const char *tag, struct span term) {
+    return ext_put_tuple(out, 2) && ext_put_atom(out, span_str(tag)) &&
+           buf_append(out, term.data, term.len);
+}
+
 bool ext_put_pid(struct buf *out, struct span node, uint32_t id, uint32_t serial,
                  uint32_t creation) {
     uint8_t tag = EXT_NEW_PID;

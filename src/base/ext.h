@@ -115,6 +115,9 @@ bool ext_put_int(struct buf *out, int32_t value);
 bool ext_put_uint(struct buf *out, uint64_t value);
 bool ext_put_binary(struct buf *out, struct span bytes);
 
+/* Appends {Tag, Term}, such as {error, Reason}. */
+bool ext_put_tagged(struct buf *out, const char *tag, struct span term);
+
 /* Append a pid of this node. `node` is the node's name; id, serial and creation as in NEW_PID_EXT.
  */
 bool ext_put_pid(struct buf *out, struct span node, uint32_t id, uint32_t serial,

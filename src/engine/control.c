@@ -61,8 +61,7 @@ static void reply_atom(const struct request *request, const char *name) {
 /* {error, Reason} */
 static void reply_error(const struct request *request, struct span reason) {
     struct buf term = {0};
-    if (ext_put_tuple(&term, 2) && ext_put_atom(&term, span_str("error")) &&
-        buf_append(&term, reason.data, reason.len)) {
+    if (ext_put_tagged(&term, "error", reason)) {
         reply(request, buf_span(&term));
     }
     buf_finish(&term);

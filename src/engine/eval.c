@@ -111,8 +111,7 @@ static int compile(lua_State *L) {
 static void answer(struct engine *engine, const struct eng_caller *caller, const char *kind,
                    struct span value) {
     struct buf reply = {0};
-    if (ext_put_tuple(&reply, 2) && ext_put_atom(&reply, span_str(kind)) &&
-        buf_append(&reply, value.data, value.len)) {
+    if (ext_put_tagged(&reply, kind, value)) {
         eng_reply_term(engine, engine->control, caller, buf_span(&reply));
     }
     buf_finish(&reply);

@@ -62,8 +62,7 @@ static void answer_version(struct eng_handler *handler, const struct eng_version
 /* {error, Reason} */
 static void answer_failure(struct eng_handler *handler, struct span reason) {
     struct buf value = {0};
-    bool ok = ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
-              buf_append(&value, reason.data, reason.len);
+    bool ok = ext_put_tagged(&value, "error", reason);
     answer_askers(handler, false, &value, ok);
 }
 

@@ -128,8 +128,7 @@ void eng_from_done(struct eng_from *from) {
 static void reply_error(struct engine *engine, struct eng_proc *proc,
                         const struct eng_caller *caller, struct span reason) {
     struct buf value = {0};
-    if (ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
-        buf_append(&value, reason.data, reason.len)) {
+    if (ext_put_tagged(&value, "error", reason)) {
         eng_reply_term(engine, proc, caller, buf_span(&value));
     }
     buf_finish(&value);

@@ -12,8 +12,7 @@ static void answer_error(struct eng_proc *proc, const struct eng_mail *mail, con
                          struct span term) {
     struct buf value = {0};
     if (ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
-        ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str(kind)) &&
-        buf_append(&value, term.data, term.len)) {
+        ext_put_tagged(&value, kind, term)) {
         eng_reply_term(proc->engine, proc, &mail->caller, buf_span(&value));
     }
     buf_finish(&value);

@@ -583,9 +583,7 @@ static void settle_call(const struct settling *settling, struct jail_debt *debt)
                             is_culprit && settling->reason.len > 0 ? settling->reason
                                                                    : settling->other);
         debt->request = NULL;
-    } else if (debt->to_control && ext_put_tuple(&error, 2) &&
-               ext_put_atom(&error, span_str("error")) &&
-               buf_append(&error, settling->other.data, settling->other.len)) {
+    } else if (debt->to_control && ext_put_tagged(&error, "error", settling->other)) {
         eng_answer(settling->worker->jail->engine, &caller, buf_span(&error));
     }
     buf_finish(&error);

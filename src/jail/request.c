@@ -95,8 +95,7 @@ static void answer(struct jail *jail, const struct eng_caller *caller, struct sp
 /* {error, Reason} */
 static void answer_error(struct jail *jail, const struct eng_caller *caller, struct span reason) {
     struct buf value = {0};
-    if (ext_put_tuple(&value, 2) && ext_put_atom(&value, span_str("error")) &&
-        buf_append(&value, reason.data, reason.len)) {
+    if (ext_put_tagged(&value, "error", reason)) {
         answer(jail, caller, buf_span(&value));
     }
     buf_finish(&value);
@@ -408,9 +407,7 @@ void jail_interrupt(void *user, struct span prompt) {
                 ? NULL
                 : create(JAIL_TELL, NULL, NULL);
         if (request != NULL) {
-            send_request(worker, request, &body,
-                         ext_put_tuple(&body, 2) && ext_put_atom(&body, span_str("interrupt")) &&
-                             buf_append(&body, prompt.data, prompt.len));
+            send_request(worker, request, &body, ext_put_tagged(&body, "interrupt", prompt));
         }
     }
 }
@@ -435,9 +432,7 @@ void jail_subscribe(struct jail_worker *worker) {
     struct buf body = {0};
     struct jail_request *request = create(JAIL_TELL, NULL, NULL);
     if (request != NULL) {
-        send_request(worker, request, &body,
-                     ext_put_tuple(&body, 2) && ext_put_atom(&body, span_str("subscribe")) &&
-                         buf_append(&body, self.data, self.len));
+        send_request(worker, request, &body, ext_put_tagged(&body, "subscribe", self));
     }
 }
 

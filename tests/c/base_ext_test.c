@@ -211,6 +211,16 @@ static void what_is_put_is_taken_again(void **state) {
     buf_finish(&out);
 }
 
+static void a_tagged_term_is_a_pair(void **state) {
+    (void)state;
+    struct buf out = {0};
+    static const char reason[] = "a\1"; /* 1 */
+    static const char pair[] = "h\2w\5errora\1";
+    assert_true(ext_put_tagged(&out, "error", span_of(reason, 2)));
+    assert_true(span_equal(buf_span(&out), span_of(pair, sizeof pair - 1)));
+    buf_finish(&out);
+}
+
 static void what_is_counted_is_taken_up_to_64_bits(void **state) {
     static const uint64_t numbers[] = {0, 255, 256, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};
     (void)state;
@@ -271,6 +281,7 @@ int main(void) {
         cmocka_unit_test(atoms_are_read_in_each_of_their_forms),
         cmocka_unit_test(identifiers_tell_their_node),
         cmocka_unit_test(what_is_put_is_taken_again),
+        cmocka_unit_test(a_tagged_term_is_a_pair),
         cmocka_unit_test(what_is_counted_is_taken_up_to_64_bits),
         cmocka_unit_test(what_is_no_count_stays_where_it_is),
         cmocka_unit_test(maps_and_binaries_are_taken),
