@@ -6,6 +6,8 @@ defmodule Lunode.BundlexContractTest do
   alias Lunode.Test.{OtherBeam, RawNode}
 
   describe "starting" do
+    # Under valgrind a warning that nothing can be confined comes before.
+    @tag :not_under_valgrind
     test "the first line is `ready`, exactly, and a connection is taken at once" do
       raw = RawNode.start(handlers: script("echo.lua", echo()))
       assert RawNode.next(raw) == "ready"
