@@ -177,10 +177,18 @@ static void take_frames(struct dist_peer *peer) {
     buf_relax(&peer->in, KEEP);
 }
 
+/* For the whole frame, but not for one of which little more than the announcement has come. */
+static size_t room_for(const struct dist_peer *peer) {
+    bool is_likely = peer->missing / 8 < peer->in.len;
+    return is_likely && peer->missing > READ_MIN ? peer->missing : READ_MIN;
+}
+
 /* Reads once; the number of bytes that the turn has left, 0 when there is nothing more now. */
 static size_t read_once(struct dist_peer *peer, size_t limit) {
-    if (!buf_reserve(&peer->in, peer->missing > READ_MIN ? peer->missing : READ_MIN)) {
+    if (!buf_reserve(&peer->in, room_for(peer))) {
         err_set(&peer->why, "no memory for its frame");
+        log_line(peer->config.log, LOG_LEVEL_ERROR, "lunode",
+                 "no memory for a frame of %s: connection dropped", peer->name);
         fail(peer);
         return 0;
     }

@@ -3,17 +3,24 @@
 
 #include "base/memory.h"
 
-enum { QUIET_MS = 250 };
+enum { LOOK_MS = 250, FEW = 25 /* turns until the next look */, MOST_LOOKS = 40 };
 
 static void on_busy(uv_idle_t *idle) {
     (void)idle;
 }
 
-/* After a flood the allocator would keep what it took. */
-static void on_quiet(uv_timer_t *timer) {
+/* After a flood the allocator would keep what it took: it gives it back when there is little to do,
+ * and now and then when there is always something. */
+static void on_look(uv_timer_t *timer) {
     struct eng_turns *turns = timer->data;
-    turns->was_quiet = true;
-    memory_release();
+    bool is_busy = turns->count > FEW && turns->looks < MOST_LOOKS;
+    turns->count = 0;
+    turns->looks = is_busy ? turns->looks + 1 : 0;
+    if (!is_busy) {
+        turns->looked = true;
+        uv_timer_stop(timer);
+        memory_release();
+    }
 }
 
 static void on_turn(uv_prepare_t *prepare) {
@@ -23,10 +30,11 @@ static void on_turn(uv_prepare_t *prepare) {
     } else {
         uv_idle_stop(&turns->busy);
     }
-    if (!turns->was_quiet) {
-        uv_timer_start(&turns->quiet, on_quiet, QUIET_MS, 0);
+    turns->count++;
+    if (!turns->looked && !uv_is_active((uv_handle_t *)&turns->look)) {
+        uv_timer_start(&turns->look, on_look, LOOK_MS, LOOK_MS);
     }
-    turns->was_quiet = false;
+    turns->looked = false;
     turns->done(turns->user);
 }
 
@@ -38,13 +46,13 @@ int eng_turns_start(struct eng_turns *turns, uv_loop_t *loop, struct engine *eng
     turns->user = user;
     uv_prepare_init(loop, &turns->turn);
     uv_idle_init(loop, &turns->busy);
-    uv_timer_init(loop, &turns->quiet);
-    turns->turn.data = turns->quiet.data = turns;
+    uv_timer_init(loop, &turns->look);
+    turns->turn.data = turns->look.data = turns;
     return uv_prepare_start(&turns->turn, on_turn);
 }
 
 void eng_turns_stop(struct eng_turns *turns) {
     uv_close((uv_handle_t *)&turns->turn, NULL);
     uv_close((uv_handle_t *)&turns->busy, NULL);
-    uv_close((uv_handle_t *)&turns->quiet, NULL);
+    uv_close((uv_handle_t *)&turns->look, NULL);
 }

@@ -11,9 +11,11 @@ struct eng_turns {
     void (*done)(void *user); /* the processes have run: what was gathered can leave */
     void *user;
     uv_prepare_t turn;
-    uv_idle_t busy;   /* active while processes could still run: the loop does not wait then */
-    uv_timer_t quiet; /* without anything to do for so long memory is given back */
-    bool was_quiet;   /* it is the timer that woke the loop */
+    uv_idle_t busy;  /* active while processes could still run: the loop does not wait then */
+    uv_timer_t look; /* whether there is so little to do that memory can be given back */
+    unsigned count;  /* turns since the last look */
+    unsigned looks;  /* since memory was given back */
+    bool looked;     /* memory was: it is this that woke the loop */
 };
 
 /* From now on the loop's turns are the engine's. The struct is the caller's. 0 or an error of
