@@ -45,6 +45,21 @@ defmodule Lunode.FloodTest do
     assert_memory_back(raw, before)
   end
 
+  test "also when a message comes every 100 ms ever after", %{raw: raw} do
+    before = memory(raw.os_pid)
+    filling = :crypto.strong_rand_bytes(65_536 - 4)
+    for i <- 1..1_000, do: send({:any, raw.node}, <<i::32, filling::binary>>)
+    for i <- 1..1_000, do: assert(RawNode.answer(raw, 30_000) == <<i::32, filling::binary>>)
+
+    unless keeps_freed?(raw.os_pid) do
+      eventually(fn ->
+        Process.sleep(95)
+        assert RawNode.ask(raw, 1) == 1
+        memory(raw.os_pid) - before < @allowance
+      end)
+    end
+  end
+
   test "a receiver that doesn't read doesn't stop the others", %{raw: raw} do
     # The replies fill a process that never looks at its mailbox.
     deaf = spawn(fn -> Process.sleep(:infinity) end)
