@@ -9,16 +9,26 @@ static void on_busy(uv_idle_t *idle) {
     (void)idle;
 }
 
-/* After a flood the allocator would keep what it took: it gives it back when there is little to do,
- * and now and then when there is always something. */
 static void on_look(uv_timer_t *timer) {
     struct eng_turns *turns = timer->data;
+    turns->is_due = true;
+}
+
+static void look_later(struct eng_turns *turns) {
+    uv_timer_start(&turns->look, on_look, LOOK_MS, 0);
+}
+
+/* After a flood the allocator would keep what it took: it gives it back when there is little to do,
+ * and now and then when there is always something. It looks after a turn, not before, since what
+ * was read just then is still to be worked off, and may be the last. */
+static void look(struct eng_turns *turns) {
     bool is_busy = turns->count > FEW && turns->looks < MOST_LOOKS;
+    turns->is_due = false;
     turns->count = 0;
     turns->looks = is_busy ? turns->looks + 1 : 0;
-    if (!is_busy) {
-        turns->looked = true;
-        uv_timer_stop(timer);
+    if (is_busy) {
+        look_later(turns);
+    } else {
         memory_release();
     }
 }
@@ -30,12 +40,13 @@ static void on_turn(uv_prepare_t *prepare) {
     } else {
         uv_idle_stop(&turns->busy);
     }
-    turns->count++;
-    if (!turns->looked && !uv_is_active((uv_handle_t *)&turns->look)) {
-        uv_timer_start(&turns->look, on_look, LOOK_MS, LOOK_MS);
-    }
-    turns->looked = false;
     turns->done(turns->user);
+    turns->count++;
+    if (turns->is_due) {
+        look(turns);
+    } else if (!uv_is_active((uv_handle_t *)&turns->look)) {
+        look_later(turns);
+    }
 }
 
 int eng_turns_start(struct eng_turns *turns, uv_loop_t *loop, struct engine *engine,

@@ -15,7 +15,7 @@ struct eng_turns {
     uv_timer_t look; /* whether there is so little to do that memory can be given back */
     unsigned count;  /* turns since the last look */
     unsigned looks;  /* since memory was given back */
-    bool looked;     /* memory was: it is this that woke the loop */
+    bool is_due;     /* the next look: after this turn */
 };
 
 /* From now on the loop's turns are the engine's. The struct is the caller's. 0 or an error of
