@@ -166,7 +166,7 @@ defmodule Lunode.HandlersTest do
     assert capture_log(fn ->
              Lunode.cast(lua, :any, {:gone, 1})
              assert call(lua, :inc) == 2
-             Process.sleep(100)
+             Lunode.stop(lua)
            end) =~ "no function takes: gone"
   end
 

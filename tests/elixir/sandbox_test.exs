@@ -173,8 +173,10 @@ defmodule Lunode.SandboxTest do
         capture_log(fn ->
           catch_exit(lua(lua, "load('error(1)', '@/etc/passwd')()"))
           assert lua(lua, "return 1") == 1
+          stop_supervised!(Lunode)
         end)
 
+      assert log =~ "/etc/passwd"
       refute log =~ "root:"
     end
   end
@@ -232,22 +234,25 @@ defmodule Lunode.SandboxTest do
 
         log =
           capture_log(fn ->
-            send(self(), {:reason, reason_of(lua, source)}) && Process.sleep(50)
+            assert {:limit, :memory, ^max, used} = reason_of(lua, source)
+            assert used > max
+
+            assert_receive {:lunode, _, :limit, :tenant,
+                            %{kind: :memory, max: ^max, used: ^used}},
+                           5_000
+
+            # It starts again, with what it had.
+            assert Lunode.call(lua, :tenant, :ping) == "pong"
+            assert %{restarts: 1, memory: memory, memory_peak: peak} = stats(lua)
+            assert memory < 1_000_000 and peak < 1_000_000
+            assert [%{version: 1, state: :running}] = Lunode.handlers(lua)
+            stop_supervised!(Lunode)
+            send(self(), {:used, used})
           end)
 
-        assert_received {:reason, {:limit, :memory, ^max, used}}
-        assert used > max
+        assert_received {:used, used}
         assert log =~ ~r"ended: wanted #{used} bytes of memory: the limit is #{max}"
         assert length(String.split(log, "wanted")) == 2
-
-        assert_receive {:lunode, _, :limit, :tenant, %{kind: :memory, max: ^max, used: ^used}},
-                       5_000
-
-        # It starts again, with what it had.
-        assert Lunode.call(lua, :tenant, :ping) == "pong"
-        assert %{restarts: 1, memory: memory, memory_peak: peak} = stats(lua)
-        assert memory < 1_000_000 and peak < 1_000_000
-        assert [%{version: 1, state: :running}] = Lunode.handlers(lua)
       end
     end
 
@@ -368,13 +373,14 @@ defmodule Lunode.SandboxTest do
 
         log =
           capture_log(fn ->
-            send(self(), {:reason, reason_of(lua, source)}) && Process.sleep(50)
+            assert {:limit, :time, 100, used} = reason_of(lua, source)
+            assert used > 100 and used < 5_000
+            assert_receive {:lunode, _, :limit, :tenant, %{kind: :time, max: 100}}, 5_000
+            assert Lunode.call(lua, :tenant, :ping) == "pong"
+            stop_supervised!(Lunode)
           end)
 
-        assert_received {:reason, {:limit, :time, 100, used}} when used > 100 and used < 5_000
         assert log =~ ~r"ended: ran for \d+ ms without an end: the limit is 100"
-        assert_receive {:lunode, _, :limit, :tenant, %{kind: :time, max: 100}}, 5_000
-        assert Lunode.call(lua, :tenant, :ping) == "pong"
       end
     end
 
@@ -480,6 +486,7 @@ defmodule Lunode.SandboxTest do
         capture_log(fn ->
           Lunode.cast(lua, :tenant, {:lua, long})
           assert lua(lua, "return here") == true
+          stop_supervised!(Lunode)
         end)
 
       assert log =~ "dropped a message of"
@@ -667,7 +674,7 @@ defmodule Lunode.SandboxTest do
           lua(lua, "for i = 1, 1e4 do print(('x'):rep(100)) end")
           Process.sleep(1_100)
           lua(lua, "print('still here')")
-          Process.sleep(100)
+          stop_supervised!(Lunode)
         end)
 
       assert byte_size(log) < 300_000
