@@ -2,7 +2,8 @@
 # All tests: installs what is missing (Debian), builds, and runs the C tests, the Lua tests, and
 # the Elixir tests, these two against the release build and against the one with sanitizers, and a
 # short soak. The attacks by scripts run against the first alone, since they go by time and memory,
-# those by native code against the second. Ends with the line `N passed, N failed`, and with status 1 if any failed.
+# those by native code against the second. Ends with what failed, once more, and the line
+# `N passed, N failed`, and with status 1 if any failed.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/packages.sh
@@ -10,7 +11,8 @@ cd "$(dirname "$0")/.."
 passed=0
 failed=0
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+failures=$(mktemp)
+trap 'rm -f "$log" "$failures"' EXIT
 
 # suite TITLE COUNT COMMAND...: runs the command; COUNT reads its output and sets `ok` and `bad`.
 # A suite that ends badly and names no failure has crashed: that is one.
@@ -34,6 +36,12 @@ suite() {
         bad=1
     fi
     echo "$title: $ok passed, $bad failed"
+    if [ "$bad" != 0 ]; then
+        {
+            printf '\n== Failed: %s\n' "$title"
+            grep -A 30 -E '^ +[0-9]+\) test |\[  ERROR   \]|\*\*\*Failed|^(Failure|Error) ' "$log" || tail -n 30 "$log"
+        } >>"$failures"
+    fi
     passed=$((passed + ok))
     failed=$((failed + bad))
 }
@@ -115,5 +123,6 @@ else
     failed=1
 fi
 
+cat "$failures"
 printf '\n%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]
