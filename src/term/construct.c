@@ -119,6 +119,7 @@ static void atom_key(lua_State *L, int idx) {
 /* amap(table): a new map with the entries of the table, whose string keys become atoms. */
 static int new_amap(lua_State *L) {
     enum { TABLE = 1, NEXT, KEY, MAP, NEW_KEY };
+    bool is_exotic = false;
     check_map(L);
     lua_settop(L, TABLE);
     term_map_push_next(L, TABLE);
@@ -136,7 +137,7 @@ static int new_amap(lua_State *L) {
         }
         lua_copy(L, NEW_KEY, KEY);
         atom_key(L, NEW_KEY);
-        if (!term_map_store(L)) {
+        if (!term_map_store(L, &is_exotic)) {
             return luaL_error(L, "the table has a key both as a string and as an atom: %s",
                               term_tostring(L, KEY, NULL));
         }

@@ -107,10 +107,23 @@ static bool put_atom(struct encoder *e, uint32_t number) {
 
 /* {==== Values without parts ============================================================== */
 
+static bool fail_size(struct encoder *e) {
+    return term_encode_fail(e, 0, "more than %zu bytes, which is the limit of a message",
+                            e->state->max_size);
+}
+
+/* Whether so many bytes more may be written. */
+static bool fits(const struct encoder *e, size_t more) {
+    return e->out->len <= e->end && more <= e->end - e->out->len;
+}
+
 /* [-0, +0, m] */
-static bool put_string(struct encoder *e) {
+static bool put_string(struct encoder *e, int idx) {
     size_t len;
-    const char *bytes = lua_tolstring(e->L, -1, &len);
+    const char *bytes = lua_tolstring(e->L, idx, &len);
+    if (!fits(e, len)) {
+        return fail_size(e);
+    }
     if (len > UINT32_MAX) {
         return term_encode_fail(e, e->depth, "cannot send a binary of %zu bytes: the limit is %u",
                                 len, UINT32_MAX);
@@ -119,11 +132,11 @@ static bool put_string(struct encoder *e) {
 }
 
 /* [-0, +0, m] */
-static bool put_light(struct encoder *e) {
-    if (lua_touserdata(e->L, -1) == NULL) {
+static bool put_light(struct encoder *e, int idx) {
+    if (lua_touserdata(e->L, idx) == NULL) {
         return put_atom(e, ATOM_NIL);
     }
-    uint32_t number = term_atom_number(e->L, e->state->atoms, -1);
+    uint32_t number = term_atom_number(e->L, e->state->atoms, idx);
     if (number == 0) {
         return term_encode_fail(e, e->depth, "cannot send a light userdata");
     }
@@ -131,9 +144,9 @@ static bool put_light(struct encoder *e) {
 }
 
 /* [-0, +0, m] */
-static bool put_bits(struct encoder *e) {
+static bool put_bits(struct encoder *e, int idx) {
     size_t nbits;
-    struct span bytes = term_to_bits(e->L, -1, &nbits);
+    struct span bytes = term_to_bits(e->L, idx, &nbits);
     uint8_t last = (uint8_t)(nbits % 8);
     if (bytes.len > UINT32_MAX) {
         return term_encode_fail(e, e->depth, "cannot send a bitstring of %zu bytes", bytes.len);
@@ -146,46 +159,48 @@ static bool put_bits(struct encoder *e) {
 }
 
 /* [-0, +0, m] */
-static bool put_userdata(struct encoder *e) {
-    struct span ext = term_to_id(e->L, -1);
+static bool put_userdata(struct encoder *e, int idx) {
+    if (!fits(e, lua_rawlen(e->L, idx))) {
+        return fail_size(e);
+    }
+    struct span ext = term_to_id(e->L, idx);
     if (ext.len > 0) {
         return buf_append(e->out, ext.data, ext.len) || fail_memory(e);
     }
-    if (term_kind(e->L, -1) == KIND_BITS) {
-        return put_bits(e);
+    if (term_kind(e->L, idx) == KIND_BITS) {
+        return put_bits(e, idx);
     }
-    if (term_is_bigint(e->L, -1)) {
-        return term_bigint_put(e->L, -1, e->out) || fail_memory(e);
+    if (term_is_bigint(e->L, idx)) {
+        return term_bigint_put(e->L, idx, e->out) || fail_memory(e);
     }
     return term_encode_fail(e, e->depth, "cannot send a userdata");
 }
 
-static bool put_number(struct encoder *e) {
-    if (lua_isinteger(e->L, -1)) {
-        return put_integer(e, lua_tointeger(e->L, -1));
+static bool put_number(struct encoder *e, int idx) {
+    if (lua_isinteger(e->L, idx)) {
+        return put_integer(e, lua_tointeger(e->L, idx));
     }
-    return put_float(e, lua_tonumber(e->L, -1));
+    return put_float(e, lua_tonumber(e->L, idx));
 }
 
-static bool fail_size(struct encoder *e) {
-    return term_encode_fail(e, 0, "more than %zu bytes, which is the limit of a message",
-                            e->state->max_size);
-}
-
-static bool put_leaf(struct encoder *e, int type) {
+/* Writes the value, which is no table. [-0, +0, m] */
+static bool put_leaf(struct encoder *e, int idx, int type) {
+    if (!fits(e, 0)) {
+        return fail_size(e);
+    }
     switch (type) {
     case LUA_TNIL:
         return put_atom(e, ATOM_NIL);
     case LUA_TBOOLEAN:
-        return put_atom(e, lua_toboolean(e->L, -1) ? ATOM_TRUE : ATOM_FALSE);
+        return put_atom(e, lua_toboolean(e->L, idx) ? ATOM_TRUE : ATOM_FALSE);
     case LUA_TNUMBER:
-        return put_number(e);
+        return put_number(e, idx);
     case LUA_TSTRING:
-        return put_string(e);
+        return put_string(e, idx);
     case LUA_TLIGHTUSERDATA:
-        return put_light(e);
+        return put_light(e, idx);
     case LUA_TUSERDATA:
-        return put_userdata(e);
+        return put_userdata(e, idx);
     case LUA_TTHREAD:
         return term_encode_fail(e, e->depth, "cannot send a coroutine");
     default:
@@ -264,17 +279,13 @@ static bool open_table(struct encoder *e) {
     return put_counted(e, tag, frame->count, (struct span){0});
 }
 
-/* Writes the value on the top and pops it, or opens it. [-1, +0, m] or [-0, +0 or 1, m] */
-static bool put_value(struct encoder *e) {
-    int type = lua_type(e->L, -1);
-    size_t more = type == LUA_TSTRING || type == LUA_TUSERDATA ? lua_rawlen(e->L, -1) : 0;
-    if (e->out->len > e->end || more > e->end - e->out->len) {
-        return fail_size(e);
-    }
+/* Writes the value on the top, which is of that type, and pops it, or opens it.
+ * [-1, +0, m] or [-0, +0 or 1, m] */
+static bool put_value(struct encoder *e, int type) {
     if (type == LUA_TTABLE) {
-        return open_table(e);
+        return fits(e, 0) ? open_table(e) : fail_size(e);
     }
-    if (!put_leaf(e, type)) {
+    if (!put_leaf(e, -1, type)) {
         return false;
     }
     lua_pop(e->L, 1);
@@ -316,7 +327,7 @@ static bool step_list(struct encoder *e, struct frame *frame) {
                 return false;
             }
             lua_pop(L, 1);
-        } else if (!put_value(e)) {
+        } else if (!put_value(e, lua_type(L, -1))) {
             return false;
         } else if (e->depth != depth) {
             return true;
@@ -336,15 +347,13 @@ static bool end_array(struct encoder *e, struct frame *frame) {
     frame->walk = WALK_TAIL;
     frame->key_start = e->out->len;
     lua_rawgeti(e->L, LUA_REGISTRYINDEX, e->state->tail);
-    lua_rawget(e->L, frame->at);
-    return put_value(e);
+    return put_value(e, lua_rawget(e->L, frame->at));
 }
 
 static bool step_array(struct encoder *e, struct frame *frame) {
     uint32_t depth = e->depth;
     while (frame->index < frame->count) {
-        lua_rawgeti(e->L, frame->at, (lua_Integer)(++frame->index));
-        if (!put_value(e)) {
+        if (!put_value(e, lua_rawgeti(e->L, frame->at, (lua_Integer)(++frame->index)))) {
             return false;
         }
         if (e->depth != depth) {
@@ -403,15 +412,6 @@ static bool next_entry(struct encoder *e, struct frame *frame) {
     return false;
 }
 
-/* Pushes the key of the entry on the top. [-0, +1, -] */
-static void push_key(struct encoder *e, const struct frame *frame) {
-    if (frame->walk == WALK_FLOATS) {
-        lua_pushnumber(e->L, term_float_of_bits(lua_tointeger(e->L, -2)));
-    } else {
-        lua_pushvalue(e->L, -2);
-    }
-}
-
 static bool close_map(struct encoder *e, struct frame *frame) {
     ext_set_u32(e->out->data + frame->start + 1, frame->index);
     return term_encode_check_keys(e, frame) && close_frame(e);
@@ -423,20 +423,31 @@ static bool put_entry_value(struct encoder *e, struct frame *frame, bool complex
         return fail_memory(e);
     }
     frame->in_value = true;
-    return put_value(e);
+    return put_value(e, lua_type(e->L, -1));
+}
+
+/* Writes the key of the entry on the top, or opens it. [-0, +0, m] or [-0, +1 or 2, m] */
+static bool put_key(struct encoder *e, const struct frame *frame, int type) {
+    if (frame->walk == WALK_FLOATS) {
+        return put_float(e, term_float_of_bits(lua_tointeger(e->L, -2)));
+    }
+    if (type != LUA_TTABLE) {
+        return put_leaf(e, -2, type);
+    }
+    e->in_key++;
+    lua_pushvalue(e->L, -2);
+    return put_value(e, type);
 }
 
 /* Begins an entry, key and value on the top: writes both, or opens the first that is a container.
  * [-1, +0, m] or [-0, +0 to 2, m] */
 static bool begin_entry(struct encoder *e, struct frame *frame) {
     uint32_t depth = e->depth;
+    int type = lua_type(e->L, -2);
     frame->index++;
     frame->key_start = e->out->len;
     frame->in_value = false;
-    push_key(e, frame);
-    int type = lua_type(e->L, -1);
-    e->in_key += type == LUA_TTABLE;
-    if (!put_value(e)) {
+    if (!put_key(e, frame, type)) {
         return false;
     }
     return e->depth != depth || put_entry_value(e, frame, type == LUA_TUSERDATA);
@@ -475,7 +486,7 @@ static bool step(struct encoder *e) {
 
 /* Encodes the value on the top. [-1, +0, m] */
 static bool run(struct encoder *e) {
-    if (!put_value(e)) {
+    if (!put_value(e, lua_type(e->L, -1))) {
         return false;
     }
     while (e->depth > 0) {

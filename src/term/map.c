@@ -326,9 +326,11 @@ static bool table_has(lua_State *L, int idx, int key) {
 }
 
 /* Whether the map on the stack (map, key, value) has the key already. [-0, +0, m] */
-static bool is_double(lua_State *L) {
-    bool found = table_has(L, -3, -2);
-    if (!found && term_kind(L, -3) == KIND_EXOTIC) {
+static bool is_double(lua_State *L, bool is_exotic) {
+    lua_pushvalue(L, -2);
+    bool found = lua_rawget(L, -4) != LUA_TNIL;
+    lua_pop(L, 1);
+    if (!found && is_exotic) {
         push_own_extra(L, -3, MT_NILS);
         found = table_has(L, -1, -3);
         lua_pop(L, 1);
@@ -351,18 +353,20 @@ static bool store_extra(lua_State *L, int which) {
     return !found;
 }
 
-bool term_map_store(lua_State *L) {
+bool term_map_store(lua_State *L, bool *is_exotic) {
     lua_Integer bits;
     if (term_folds(L, -2, &bits)) {
         lua_pushinteger(L, bits);
         lua_replace(L, -3); /* map, bits, value */
+        *is_exotic = true;
         return store_extra(L, MT_FLOATS);
     }
-    if (is_double(L)) {
+    if (is_double(L, *is_exotic)) {
         lua_pop(L, 2);
         return false;
     }
     if (lua_isnil(L, -1)) {
+        *is_exotic = true;
         return store_extra(L, MT_NILS);
     }
     lua_rawset(L, -3);

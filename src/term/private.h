@@ -100,8 +100,9 @@ int term_fixed_next(lua_State *L);
 void term_map_open(lua_State *L, struct term_state *state);
 
 /* Stores an entry in the map below it (map, key, value), whatever they are; erl.null stands for nil
- * as a key. False, with nothing stored, when the map has the key already. [-2, +0, m] */
-bool term_map_store(lua_State *L);
+ * as a key. False, with nothing stored, when the map has the key already. `is_exotic` tells whether
+ * a map is that, and is set when it becomes so. [-2, +0, m] */
+bool term_map_store(lua_State *L, bool *is_exotic);
 
 /* Pushes the function that walks the table at `idx` as `next` does, with what a map keeps beside
  * its table. [-0, +1, m] */
