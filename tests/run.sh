@@ -1,9 +1,9 @@
 #!/bin/sh
 # All tests: installs what is missing (Debian), builds, and runs the C tests, the Lua tests, and
 # the Elixir tests, these two against the release build and against the one with sanitizers, and a
-# short soak. The attacks by scripts run against the first alone, since they go by time and memory,
-# those by native code against the second. Ends with what failed, once more, and the line
-# `N passed, N failed`, and with status 1 if any failed.
+# short soak; and counts instructions. The attacks by scripts run against the first alone, since
+# they go by time and memory, those by native code against the second. Ends with what failed, once
+# more, and the line `N passed, N failed`, and with status 1 if any failed.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/packages.sh
@@ -39,7 +39,7 @@ suite() {
     if [ "$bad" != 0 ]; then
         {
             printf '\n== Failed: %s\n' "$title"
-            grep -A 30 -E '^ +[0-9]+\) test |\[  ERROR   \]|\*\*\*Failed|^(Failure|Error) ' "$log" || tail -n 30 "$log"
+            grep -A 30 -E '^ +[0-9]+\) test |\[  ERROR   \]|\*\*\*Failed|^(Failure|Error) |^failed ' "$log" || tail -n 30 "$log"
         } >>"$failures"
     fi
     passed=$((passed + ok))
@@ -73,6 +73,11 @@ count_exunit() {
     left_out=$(($(sum '^[0-9]+ tests?, .* ([0-9]+) excluded.*') + \
         $(sum '^[0-9]+ tests?, .* ([0-9]+) skipped.*')))
     ok=$((all - bad - left_out))
+}
+
+count_instructions() {
+    ok=$(grep -c '^passed' "$log" || true)
+    bad=$(grep -c '^failed' "$log" || true)
 }
 
 count_soak() {
@@ -116,6 +121,7 @@ if need_packages $build_packages $test_packages && build release && build dev; t
     suite "Lua tests, with sanitizers" count_busted lua_tests_sanitized
     suite "Elixir tests" count_exunit elixir_tests build/lunode --exclude native_workers
     suite "Elixir tests, with sanitizers" count_exunit elixir_tests build/dev/lunode --exclude attacks
+    suite "Instructions" count_instructions tests/instructions.sh build/lunode
     suite "Soak" count_soak short_soak build/lunode 5
     suite "Soak, with sanitizers" count_soak short_soak build/dev/lunode 2
 else

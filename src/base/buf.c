@@ -14,10 +14,7 @@ void buf_finish(struct buf *buf) {
     buf_init(buf);
 }
 
-bool buf_reserve(struct buf *buf, size_t more) {
-    if (more <= buf->cap - buf->len) {
-        return true;
-    }
+bool buf_grow(struct buf *buf, size_t more) {
     if (more > SIZE_MAX / 2 - buf->len) {
         return false;
     }
@@ -30,17 +27,6 @@ bool buf_reserve(struct buf *buf, size_t more) {
     }
     buf->data = data;
     buf->cap = cap;
-    return true;
-}
-
-bool buf_append(struct buf *buf, const void *data, size_t len) {
-    if (!buf_reserve(buf, len)) {
-        return false;
-    }
-    if (len > 0) {
-        memcpy(buf->data + buf->len, data, len);
-    }
-    buf->len += len;
     return true;
 }
 

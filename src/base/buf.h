@@ -44,10 +44,23 @@ void buf_finish(struct buf *buf);
 
 /* Makes room for `more` bytes behind len; what grows becomes twice as large at least. False when
  * there is no memory; the buffer is then as it was. */
-bool buf_reserve(struct buf *buf, size_t more);
+bool buf_grow(struct buf *buf, size_t more);
+
+static inline bool buf_reserve(struct buf *buf, size_t more) {
+    return more <= buf->cap - buf->len || buf_grow(buf, more);
+}
 
 /* Appends a copy. False when there is no memory. */
-bool buf_append(struct buf *buf, const void *data, size_t len);
+static inline bool buf_append(struct buf *buf, const void *data, size_t len) {
+    if (!buf_reserve(buf, len)) {
+        return false;
+    }
+    if (len > 0) {
+        memcpy(buf->data + buf->len, data, len);
+    }
+    buf->len += len;
+    return true;
+}
 
 /* Drops the first `len` bytes. */
 void buf_consume(struct buf *buf, size_t len);

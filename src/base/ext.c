@@ -132,18 +132,14 @@ static bool skip_identifier(struct span *in) {
 
 /* Moves over one tag and its bytes; adds the terms that must follow to `pending`. */
 static bool skip_one(struct span *in, uint64_t *pending) {
-    struct shape shape;
     if (in->len == 0) {
         return false;
     }
-    if (shape_of_container(in->data, in->len, &shape)) {
-        *pending += shape.terms;
-    } else {
-        shape = (struct shape){size_of_leaf(in->data, in->len), 0};
-    }
-    if (shape.body == 0) {
+    struct shape shape = {size_of_leaf(in->data, in->len), 0};
+    if (shape.body == 0 && !shape_of_container(in->data, in->len, &shape)) {
         return skip_identifier(in);
     }
+    *pending += shape.terms;
     if (shape.body > in->len) {
         return false;
     }
@@ -230,12 +226,6 @@ bool ext_take_atom(struct span *in, struct span *name, bool *latin1) {
     *latin1 = tag == EXT_ATOM || tag == EXT_SMALL_ATOM;
     *in = span_of(in->data + size, in->len - (size_t)size);
     return true;
-}
-
-bool ext_is_atom(struct span term, const char *name) {
-    struct span text;
-    bool latin1;
-    return ext_take_atom(&term, &text, &latin1) && span_equal(text, span_str(name));
 }
 
 struct span ext_node_of(struct span term) {

@@ -79,7 +79,11 @@ bool ext_take_int(struct span *in, int64_t *value);
 bool ext_take_atom(struct span *in, struct span *name, bool *latin1);
 
 /* Whether `term` is the atom `name` (ASCII). */
-bool ext_is_atom(struct span term, const char *name);
+static inline bool ext_is_atom(struct span term, const char *name) {
+    struct span text;
+    bool latin1;
+    return ext_take_atom(&term, &text, &latin1) && span_equal(text, span_str(name));
+}
 
 /* The node name inside a pid, port or reference; empty when `term` is none of these. */
 struct span ext_node_of(struct span term);

@@ -47,6 +47,7 @@ struct dist_node {
     struct dist_handshakes handshakes;
     struct dist_epmd epmd;
     struct member *members; /* by name */
+    struct member *found;   /* by the last find; NULL: none */
     unsigned parts;         /* that are still to close before the memory may go */
 
     int listen_fd; /* -1: no longer */
@@ -68,15 +69,18 @@ struct dist_node {
 /* {==== Peers ============================================================================= */
 
 static struct member *find(struct dist_node *node, struct span name) {
-    struct member *member;
-    HASH_FIND(hh, node->members, name.data, name.len, member);
-    return member;
+    if (node->found == NULL ||
+        !span_equal(span_of(node->found->hh.key, node->found->hh.keylen), name)) {
+        HASH_FIND(hh, node->members, name.data, name.len, node->found);
+    }
+    return node->found;
 }
 
 /* The name is free before the user hears of it, so that it may connect again at once. */
 static void remove_member(struct member *member, const char *why) {
     struct dist_node *node = member->node;
     HASH_DEL(node->members, member);
+    node->found = NULL;
     if (why != NULL) {
         node->events.peer_down(node->user, member->peer, why);
     }

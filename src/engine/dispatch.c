@@ -8,10 +8,12 @@
 
 /* Not called from outside: callbacks, `start`, and what begins with an underscore. */
 static bool is_private(struct span name) {
-    static const char *const names[] = {"start", "init",        "terminate",   "upgrade",
-                                        "run",   "handle_call", "handle_cast", "handle_info"};
+    const struct span names[] = {span_str("start"),       span_str("init"),
+                                 span_str("terminate"),   span_str("upgrade"),
+                                 span_str("run"),         span_str("handle_call"),
+                                 span_str("handle_cast"), span_str("handle_info")};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (span_equal(name, span_str(names[i]))) {
+        if (span_equal(name, names[i])) {
             return true;
         }
     }

@@ -19,12 +19,11 @@ static bool fail_memory(struct encoder *e) {
 
 /* Room for a few bytes: where they go, NULL when there is no memory. */
 static inline uint8_t *room(struct encoder *e, size_t len) {
-    struct buf *out = e->out;
-    if (out->cap - out->len < len && !buf_reserve(out, len)) {
+    if (!buf_reserve(e->out, len)) {
         fail_memory(e);
         return NULL;
     }
-    return out->data + out->len;
+    return e->out->data + e->out->len;
 }
 
 static inline bool put_integer(struct encoder *e, lua_Integer value) {
@@ -520,7 +519,7 @@ static bool encode(lua_State *L, int idx, const char *root, bool canonical, stru
     lua_pushvalue(L, idx);
     bool ok = run(&e) && (out->len <= e.end || fail_size(&e));
     lua_settop(L, top);
-    term_encode_give_memory(L, e.state);
+    term_encode_give_memory(L, e.state, e.memory);
     if (!ok) {
         out->len = len;
     }

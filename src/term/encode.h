@@ -69,11 +69,11 @@ static inline bool in_map(const struct frame *frame) {
 
 /* {==== encode_memory.c =================================================================== */
 
-/* Pushes the userdata that owns the memory, and takes it from the state. [-0, +1, m] */
+/* Takes the memory from the state; pushes what owns it, when the state doesn't. [-0, +1, m] */
 struct encode_memory *term_encode_take_memory(lua_State *L, struct term_state *state);
 
-/* Pops it and gives it back. [-1, +0, -] */
-void term_encode_give_memory(lua_State *L, struct term_state *state);
+/* Pops that, and gives the memory back. [-1, +0, -] */
+void term_encode_give_memory(lua_State *L, struct term_state *state, struct encode_memory *memory);
 
 /* Room for one frame more, one range more. False when there is no memory. [-0, +0, -] */
 bool term_encode_grow_frames(lua_State *L, struct encode_memory *memory);

@@ -75,28 +75,30 @@ static struct encode_memory *push_memory(lua_State *L, struct term_state *state)
 }
 
 /* There is none to take while the path of an error is written, which may run a finalizer, and after
- * an error that was raised. */
+ * an error that was raised: a new one is made then, which the state keeps instead. */
 struct encode_memory *term_encode_take_memory(lua_State *L, struct term_state *state) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, state->encode_memory);
-    struct encode_memory *memory = lua_touserdata(L, -1);
+    struct encode_memory *memory = state->encode_memory;
     if (memory == NULL) {
-        lua_pop(L, 1);
         return push_memory(L, state);
     }
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, LUA_REGISTRYINDEX, state->encode_memory);
+    state->encode_memory = NULL;
+    lua_pushnil(L);
     return memory;
 }
 
-void term_encode_give_memory(lua_State *L, struct term_state *state) {
-    struct encode_memory *memory = lua_touserdata(L, -1);
+void term_encode_give_memory(lua_State *L, struct term_state *state, struct encode_memory *memory) {
     if (memory->closed || memory->frames_cap > KEEP) {
         free_frames(L, memory);
     }
     if (memory->closed || memory->ranges_cap > KEEP) {
         free_ranges(L, memory);
     }
-    lua_rawseti(L, LUA_REGISTRYINDEX, state->encode_memory);
+    state->encode_memory = memory;
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+    } else {
+        lua_rawseti(L, LUA_REGISTRYINDEX, state->encode_memory_ref);
+    }
 }
 
 void term_encode_open(lua_State *L, struct term_state *state) {
@@ -104,8 +106,8 @@ void term_encode_open(lua_State *L, struct term_state *state) {
     lua_pushcfunction(L, free_memory);
     lua_setfield(L, -2, "__gc");
     state->encode_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
-    push_memory(L, state);
-    state->encode_memory = luaL_ref(L, LUA_REGISTRYINDEX);
+    state->encode_memory = push_memory(L, state);
+    state->encode_memory_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushliteral(L, "tail");
     state->tail = luaL_ref(L, LUA_REGISTRYINDEX);
 }

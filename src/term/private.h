@@ -69,8 +69,9 @@ struct term_state {
     int scratch;                 /* the metatable of scratch buffers, */
     struct scratch *scratches;   /* and those that there are */
     int encode_metatable;        /* of encode_memory */
-    int encode_memory;           /* for the next encoding; false while it is taken */
-    int tail;                    /* the string "tail" */
+    struct encode_memory *encode_memory; /* for the next encoding; NULL while it is taken */
+    int encode_memory_ref;               /* the userdata that it is in */
+    int tail;                            /* the string "tail" */
 };
 
 /* The kind of the value at `idx`. [-0, +0, -] */
