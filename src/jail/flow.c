@@ -15,21 +15,17 @@ enum {
 
 static const uint64_t NS = 1000000000;
 
-struct crowd {
-    size_t most;
-};
-
 static void look_at_peer(void *argument, struct dist_peer *peer) {
-    struct crowd *crowd = argument;
+    size_t *most = argument;
     size_t waiting = dist_peer_waiting(peer);
-    crowd->most = waiting > crowd->most ? waiting : crowd->most;
+    *most = waiting > *most ? waiting : *most;
 }
 
 /* The most bytes that wait for a peer. */
 static size_t most_waiting(const struct jail *jail) {
-    struct crowd crowd = {0};
-    dist_node_peers(jail->node, look_at_peer, &crowd);
-    return crowd.most;
+    size_t most = 0;
+    dist_node_peers(jail->node, look_at_peer, &most);
+    return most;
 }
 
 /* What nobody has asked for must not fill the connections on which others wait for answers: so many
