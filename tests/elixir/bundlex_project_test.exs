@@ -42,6 +42,7 @@ defmodule Lunode.BundlexProjectTest do
     assert other =~ ~r"^jail/confine_(linux|none)\.c$"
   end
 
+  @tag :once
   @tag timeout: limit(120_000)
   test "compiles and links a program that runs", %{module: module, native: native} do
     base = Path.join(module.src_path(), native[:src_base])

@@ -206,6 +206,7 @@ defmodule Lunode.LimitsTest do
       assert ask(sender, :get, 30_000) == 77
     end
 
+    @tag :once
     test "one that stays silent for more than a minute is taken for lost", context do
       watcher = start(context.node)
       ref = lua(watcher, "return erl.monitor(a)", [context.receiver])

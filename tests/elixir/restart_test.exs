@@ -45,6 +45,7 @@ defmodule Lunode.RestartTest do
     assert log =~ "[error] brittle: failed more than 5 times in 10 s: it stays down"
   end
 
+  @tag :once
   test "failures spread over more than 10 s restart it for ever" do
     lua = start("restart")
     fail(lua, 5)

@@ -97,6 +97,7 @@ defmodule Lunode.SchedulerTest do
     kill_at_once(spinner, stretch(os_pid, 500))
   end
 
+  @tag :once
   test "ticks are answered while a process spins: the connection stays", %{node: node} do
     beam = start_beam(args: ["-kernel", "net_ticktime", "4"])
     assert OtherBeam.apply(beam, :net_kernel, :get_net_ticktime, []) == 4
@@ -110,6 +111,7 @@ defmodule Lunode.SchedulerTest do
     OtherBeam.stop(beam)
   end
 
+  @tag :once
   test "ticks are answered by a node that does nothing", %{node: node} do
     beam = start_beam(args: ["-kernel", "net_ticktime", "4"])
     assert OtherBeam.connect(beam, node)
