@@ -42,10 +42,11 @@ struct buf {
 void buf_init(struct buf *buf);
 void buf_finish(struct buf *buf);
 
-/* Makes room for `more` bytes behind len; what grows becomes twice as large at least. False when
- * there is no memory; the buffer is then as it was. */
+/* For buf_reserve, when there is no room. */
 bool buf_grow(struct buf *buf, size_t more);
 
+/* Makes room for `more` bytes behind len; what grows becomes twice as large at least. False when
+ * there is no memory; the buffer is then as it was. */
 static inline bool buf_reserve(struct buf *buf, size_t more) {
     return more <= buf->cap - buf->len || buf_grow(buf, more);
 }

@@ -514,12 +514,12 @@ static bool encode(lua_State *L, int idx, const char *root, bool canonical, stru
     e.in_key = canonical;
     e.depth = 0;
     e.ranges_len = 0;
-    e.memory = term_encode_take_memory(L, e.state);
+    e.memory = e.state->encode_memory;
     int top = lua_gettop(L);
     lua_pushvalue(L, idx);
     bool ok = run(&e) && (out->len <= e.end || fail_size(&e));
     lua_settop(L, top);
-    term_encode_give_memory(L, e.state, e.memory);
+    term_encode_relax(L, e.memory);
     if (!ok) {
         out->len = len;
     }

@@ -3,9 +3,10 @@
  * An open container is a frame, and its table lies on the Lua stack at `at`; what a walk needs
  * (the last key, the value to be written) lies above.
  *
- * Nothing here may let Lua collect garbage before it fails: a finalizer of the script might change
- * the table that is walked, or send a message into the buffer that is written. So no object of
- * Lua's is made, and what must grow is kept by the state: see encode_memory.c. */
+ * Nothing here may let Lua collect garbage: a finalizer of the script might change the table that
+ * is walked, encode something itself, or send a message into the buffer that is written. So no
+ * object of Lua's is made but for the text of an error, while the collector is stopped; and what
+ * must grow is kept by the state: see encode_memory.c. */
 #ifndef LUNODE_TERM_ENCODE_H
 #define LUNODE_TERM_ENCODE_H
 
@@ -69,19 +70,20 @@ static inline bool in_map(const struct frame *frame) {
 
 /* {==== encode_memory.c =================================================================== */
 
-/* Takes the memory from the state; pushes what owns it, when the state doesn't. [-0, +1, m] */
-struct encode_memory *term_encode_take_memory(lua_State *L, struct term_state *state);
-
-/* Pops that, and gives the memory back. [-1, +0, -] */
-void term_encode_give_memory(lua_State *L, struct term_state *state, struct encode_memory *memory);
-
 /* Room for one frame more, one range more. False when there is no memory. [-0, +0, -] */
 bool term_encode_grow_frames(lua_State *L, struct encode_memory *memory);
 bool term_encode_grow_ranges(lua_State *L, struct encode_memory *memory);
 
+/* For the end of an encoding: keeps what the next one is likely to need. [-0, +0, -] */
+void term_encode_relax(lua_State *L, struct encode_memory *memory);
+
 /* }==== */
 
 /* {==== encode_path.c ===================================================================== */
+
+/* Stops the collector, and lets it go on if `term_encode_hush` said that it ran. */
+bool term_encode_hush(lua_State *L);
+void term_encode_unhush(lua_State *L, bool ran);
 
 /* Sets the error "path: text", the path going through the first `depth` frames. Returns false.
  * [-0, +0, m] */

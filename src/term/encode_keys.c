@@ -38,10 +38,12 @@ static bool fail_equal(struct encoder *e, const struct range *range) {
     char text[128] = "?";
     struct err err;
     struct span key = span_of(range->bytes, range->key_len);
+    bool ran = term_encode_hush(e->L);
     if (term_decode(e->L, &key, &err)) {
         term_inspect(e->L, -1, text, sizeof text);
         lua_pop(e->L, 1);
     }
+    term_encode_unhush(e->L, ran);
     return term_encode_fail(e, e->depth - 1, "the map has two equal keys: %s", text);
 }
 

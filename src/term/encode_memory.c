@@ -1,6 +1,6 @@
-/* The memory of encodings, taken from Lua's allocator without making an object of Lua's, which
- * might collect garbage. A userdata owns it, so that an error that is raised doesn't leak it; the
- * state keeps one for the next encoding. */
+/* The memory of encodings, of which there is one at a time. It is taken from Lua's allocator
+ * without making an object of Lua's, which might collect garbage; a userdata owns it, and frees it
+ * when the state closes. */
 #include <lauxlib.h>
 
 #include "term/encode.h"
@@ -65,49 +65,23 @@ static int free_memory(lua_State *L) {
     return 0;
 }
 
-/* [-0, +1, m] */
-static struct encode_memory *push_memory(lua_State *L, struct term_state *state) {
-    struct encode_memory *memory = lua_newuserdatauv(L, sizeof *memory, 0);
-    *memory = (struct encode_memory){0};
-    lua_rawgeti(L, LUA_REGISTRYINDEX, state->encode_metatable);
-    lua_setmetatable(L, -2);
-    return memory;
-}
-
-/* There is none to take while the path of an error is written, which may run a finalizer, and after
- * an error that was raised: a new one is made then, which the state keeps instead. */
-struct encode_memory *term_encode_take_memory(lua_State *L, struct term_state *state) {
-    struct encode_memory *memory = state->encode_memory;
-    if (memory == NULL) {
-        return push_memory(L, state);
-    }
-    state->encode_memory = NULL;
-    lua_pushnil(L);
-    return memory;
-}
-
-void term_encode_give_memory(lua_State *L, struct term_state *state, struct encode_memory *memory) {
+void term_encode_relax(lua_State *L, struct encode_memory *memory) {
     if (memory->closed || memory->frames_cap > KEEP) {
         free_frames(L, memory);
     }
     if (memory->closed || memory->ranges_cap > KEEP) {
         free_ranges(L, memory);
     }
-    state->encode_memory = memory;
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-    } else {
-        lua_rawseti(L, LUA_REGISTRYINDEX, state->encode_memory_ref);
-    }
 }
 
 void term_encode_open(lua_State *L, struct term_state *state) {
+    state->encode_memory = lua_newuserdatauv(L, sizeof *state->encode_memory, 0);
+    *state->encode_memory = (struct encode_memory){0};
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, free_memory);
     lua_setfield(L, -2, "__gc");
-    state->encode_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
-    state->encode_memory = push_memory(L, state);
-    state->encode_memory_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_setmetatable(L, -2);
+    luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushliteral(L, "tail");
     state->tail = luaL_ref(L, LUA_REGISTRYINDEX);
 }

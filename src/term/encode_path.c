@@ -62,7 +62,20 @@ static void part_of(struct encoder *e, const struct frame *frame, char *part) {
     }
 }
 
+bool term_encode_hush(lua_State *L) {
+    bool ran = lua_gc(L, LUA_GCISRUNNING) == 1; /* not within a finalizer */
+    lua_gc(L, LUA_GCSTOP);
+    return ran;
+}
+
+void term_encode_unhush(lua_State *L, bool ran) {
+    if (ran) {
+        lua_gc(L, LUA_GCRESTART);
+    }
+}
+
 bool term_encode_fail(struct encoder *e, uint32_t depth, const char *format, ...) {
+    bool ran = term_encode_hush(e->L);
     char part[PART];
     char why[256];
     va_list args;
@@ -79,5 +92,6 @@ bool term_encode_fail(struct encoder *e, uint32_t depth, const char *format, ...
         part_of(e, &e->memory->frames[i], part);
         append(path, sizeof path, part);
     }
+    term_encode_unhush(e->L, ran);
     return err_set(e->err, "%s: %s", path, why);
 }

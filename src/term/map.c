@@ -316,20 +316,17 @@ static void push_own_extra(lua_State *L, int idx, int which) {
 
 /* {==== Storing an entry ================================================================== */
 
-/* Whether the table at `idx` has the key at `key`. [-0, +0, -] */
+/* Whether the table at `idx` has the key at `key`, both counted from the top. [-0, +0, -] */
 static bool table_has(lua_State *L, int idx, int key) {
-    idx = lua_absindex(L, idx);
     lua_pushvalue(L, key);
-    bool found = lua_rawget(L, idx) != LUA_TNIL;
+    bool found = lua_rawget(L, idx - 1) != LUA_TNIL;
     lua_pop(L, 1);
     return found;
 }
 
 /* Whether the map on the stack (map, key, value) has the key already. [-0, +0, m] */
 static bool is_double(lua_State *L, bool is_exotic) {
-    lua_pushvalue(L, -2);
-    bool found = lua_rawget(L, -4) != LUA_TNIL;
-    lua_pop(L, 1);
+    bool found = table_has(L, -3, -2);
     if (!found && is_exotic) {
         push_own_extra(L, -3, MT_NILS);
         found = table_has(L, -1, -3);

@@ -68,10 +68,8 @@ struct term_state {
     int identifiers;             /* a weak table bytes -> pid, port or reference */
     int scratch;                 /* the metatable of scratch buffers, */
     struct scratch *scratches;   /* and those that there are */
-    int encode_metatable;        /* of encode_memory */
-    struct encode_memory *encode_memory; /* for the next encoding; NULL while it is taken */
-    int encode_memory_ref;               /* the userdata that it is in */
-    int tail;                            /* the string "tail" */
+    struct encode_memory *encode_memory;
+    int tail; /* the string "tail" */
 };
 
 /* The kind of the value at `idx`. [-0, +0, -] */

@@ -79,4 +79,46 @@ defmodule Lunode.FinalizerTest do
     end
     """)
   end
+
+  test "a finalizer that sends leaves a message that is being refused alone" do
+    assert_done("""
+    local big = ("x"):rep(200000)
+
+    local function refused(i)
+      local function key() return erl.tuple(1, big, {}, {}, {}, {"a" .. i}, {"b" .. i}) end
+      return {[key()] = 1, [key()] = 2}
+    end
+
+    return function(pid)
+      if erl.type(pid) ~= "pid" then return atom.there end
+      collectgarbage("incremental", 200, 100, 13)
+      for i = 1, 1000 do
+        setmetatable({}, {__gc = function() erl.cast(erl.self(), ("y"):rep(400000 + i)) end})
+        local ok, why = pcall(erl.cast, erl.self(), refused(i))
+        if ok or not tostring(why):find("two equal keys", 1, true) then erl.send(pid, why) end
+      end
+      erl.send(pid, "done")
+    end
+    """)
+  end
+
+  test "a finalizer that encodes leaves the text of an error that is being written alone" do
+    assert_done("""
+    collectgarbage("incremental", 200, 100, 13)
+    local refused = {[erl.bigint("123456789012345678901234567890")] = print}
+
+    return function(pid)
+      if erl.type(pid) ~= "pid" then return atom.there end
+      for i = 1, 20000 do
+        setmetatable({}, {__gc = function() erl.encode({{1}}) end})
+        local _, why = pcall(erl.encode, refused)
+        if i % 100 == 0 then collectgarbage() end
+        if not why:find("cannot send a function") or #erl.encode({{1}}) ~= 15 then
+          erl.send(pid, why)
+        end
+      end
+      erl.send(pid, collectgarbage("isrunning") and "done")
+    end
+    """)
+  end
 end
