@@ -84,7 +84,7 @@ local small = erl.tuple(atom.add, 5)
 {
     convert small 3300 4500 2000
     convert integers 120000 280000 50
-    convert map 1100000 680000 50
+    convert map 1150000 680000 50
     convert document 1270000 790000 20
     ceiling "cast and handle" 12800 2000 '
         local handler = {}

@@ -8,14 +8,14 @@ defmodule Contenders do
     Node.set_cookie(@cookie)
   end
 
-  @doc "On the core; the first word of the answer that a round trip needs is in `to`."
+  @doc "Starts one on the core, and connects to it: `to` is the process that answers calls."
   def start(kind, core) do
     node = :"bench_#{kind}_#{System.unique_integer([:positive])}_#{System.pid()}@#{host()}"
     [program | args] = command(kind, node)
-    {port, took} = open(["taskset", "-c", "#{core}", program | args])
+    port = open(["taskset", "-c", "#{core}", program | args])
     {:os_pid, pid} = Port.info(port, :os_pid)
     true = Node.connect(node)
-    %{kind: kind, node: node, port: port, pid: pid, to: {:echo, node}, ready_us: took}
+    %{kind: kind, node: node, port: port, pid: pid, to: {:echo, node}}
   end
 
   def stop(%{port: port, pid: pid}) do
@@ -33,28 +33,18 @@ defmodule Contenders do
   defp command(:lunode, node),
     do: [lunode(), "start", "--name", "#{node}", "tests/bench/nodes/echo.lua"]
 
-  defp command(:worker, node) do
-    config = Path.join(System.tmp_dir!(), "#{node}.lua")
-    script = Path.expand("tests/bench/nodes/echo.lua")
-    limits = "memory = '1G', message = '256M', mailbox = 1000000, time = '60s'"
+  defp command(:worker, node),
+    do: [lunode(), "start", "--name", "#{node}", "--config", "tests/bench/nodes/untrusted.lua"]
 
-    File.write!(config, """
-    return { handlers = { echo = { path = "#{script}", trust = "none", limits = { #{limits} } } } }
-    """)
+  defp lunode, do: System.get_env("LUNODE_PROGRAM") || Path.expand("build/lunode")
 
-    [lunode(), "start", "--name", "#{node}", "--config", config]
-  end
-
-  def lunode, do: System.get_env("LUNODE_PROGRAM") || Path.expand("build/lunode")
-
-  # Until it says that it is ready, in microseconds.
+  # Until it says that it is ready.
   defp open([program | args]) do
     env = [{'BUNDLEX_ERLANG_COOKIE', '#{@cookie}'}]
     options = [:binary, :stderr_to_stdout, args: args, env: env]
-    start = System.monotonic_time(:microsecond)
     port = Port.open({:spawn_executable, System.find_executable(program)}, options)
     await_ready(port, "")
-    {port, System.monotonic_time(:microsecond) - start}
+    port
   end
 
   defp await_ready(port, said) do

@@ -7,27 +7,29 @@ Code.require_file("contenders.exs", __DIR__)
 defmodule Work do
   import Contenders, only: [call: 3]
 
-  # The title, its name in the plot, whether more is better, who takes part, what a round measures.
+  # What a round measures: of each figure the title, its name in the plot, whether more is better;
+  # who takes part; what gives the figures.
   def all do
     every = [:plain, :batch, :beam, :lunode, :worker]
-    genservers = [:beam, :lunode, :worker]
-    calls = &callers(&1, fn to, n -> call(to, :echo, n) end)
-    of_node = "  its processor time in the node (us)"
+    processor = "  its processor time in the node (us)"
 
     [
-      {"small term, one after the other, p50 (us)", "small", :less, every, &in_sequence/1},
-      {of_node, "small, CPU", :less, every, &processor_in_sequence/1},
-      {"64 callers (calls/s)", "64 callers", :more, every, calls},
-      {"64 callers by GenServer.call (calls/s)", nil, :more, genservers, &genserver/1},
-      {"100,000 fired (messages/s)", "fired", :more, every, &fired(&1).rate},
-      {of_node, "fired, CPU", :less, every, &fired(&1).processor},
-      {"100,000 integers, each read (ms)", "integers", :less, every,
-       &large(&1, :list, integers())},
-      {"map of 10,000 keys, each read (ms)", "map", :less, every, &large(&1, :map, map())},
-      {"document of 1 MB (ms)", "document", :less, every, &large(&1, :echo, document())},
-      {"document of 1 MB, a field read (ms)", nil, :less, every, &large(&1, :field, document())},
-      {"binary of 1 MiB (ms)", "1 MiB", :less, every, &large(&1, :echo, binary(1))},
-      {"binary of 16 MiB (ms)", "16 MiB", :less, every, &large(&1, :echo, binary(16))}
+      {[
+         {"small term, one after the other, p50 (us)", "small", :less},
+         {processor, "small, CPU", :less}
+       ], every, &in_sequence/1},
+      {[{"64 callers (calls/s)", "64 callers", :more}], every,
+       &callers(&1, fn to, n -> call(to, :echo, n) end)},
+      {[{"64 callers by GenServer.call (calls/s)", nil, :more}], [:beam, :lunode, :worker],
+       &genserver/1},
+      {[{"100,000 fired (messages/s)", "fired", :more}, {processor, "fired, CPU", :less}], every,
+       &fired/1},
+      large("100,000 integers, each read (ms)", "integers", every, :list, integers()),
+      large("map of 10,000 keys, each read (ms)", "map", every, :map, map()),
+      large("document of 1 MB (ms)", "document", every, :echo, document()),
+      large("document of 1 MB, a field read (ms)", nil, every, :field, document()),
+      large("binary of 1 MiB (ms)", "1 MiB", every, :echo, binary(1)),
+      large("binary of 16 MiB (ms)", "16 MiB", every, :echo, binary(16))
     ]
   end
 
@@ -40,14 +42,22 @@ defmodule Work do
   defp us(fun), do: ns(fun) / 1000
   defp median(list), do: Enum.at(Enum.sort(list), div(length(list), 2))
 
-  defp in_sequence(%{to: to}) do
-    median(for n <- 1..2_000, do: us(fn -> call(to, :echo, n) end))
+  defp in_sequence(%{to: to} = contender) do
+    calls = 2_000
+
+    {times, processor} =
+      with_processor(contender, fn ->
+        for n <- 1..calls, do: us(fn -> call(to, :echo, n) end)
+      end)
+
+    [median(times), processor / calls]
   end
 
-  defp processor_in_sequence(contender) do
+  # What the function gives, and what processor time the node had meanwhile in microseconds.
+  defp with_processor(contender, fun) do
     before = Contenders.processor_ns(contender)
-    for n <- 1..2_000, do: call(contender.to, :echo, n)
-    (Contenders.processor_ns(contender) - before) / 2_000 / 1000
+    result = fun.()
+    {result, (Contenders.processor_ns(contender) - before) / 1000}
   end
 
   defp callers(%{to: to}, call) do
@@ -58,7 +68,7 @@ defmodule Work do
         |> Task.await_many(60_000)
       end)
 
-    64 * 150 * 1.0e6 / us
+    [64 * 150 * 1.0e6 / us]
   end
 
   defp genserver(%{kind: :beam, node: node} = contender),
@@ -69,51 +79,44 @@ defmodule Work do
 
   defp fired(%{to: to} = contender) do
     count = 100_000
-    before = Contenders.processor_ns(contender)
 
-    us =
-      us(fn ->
-        for n <- 1..count, do: send(to, {:"$gen_call", {self(), make_ref()}, {:echo, n}})
-        for _ <- 1..count, do: receive(do: ({ref, _} when is_reference(ref) -> :ok))
+    {us, processor} =
+      with_processor(contender, fn ->
+        us(fn ->
+          for n <- 1..count, do: send(to, {:"$gen_call", {self(), make_ref()}, {:echo, n}})
+          for _ <- 1..count, do: receive(do: ({ref, _} when is_reference(ref) -> :ok))
+        end)
       end)
 
-    %{
-      rate: count * 1.0e6 / us,
-      processor: (Contenders.processor_ns(contender) - before) / count / 1000
-    }
+    [count * 1.0e6 / us, processor / count]
   end
 
-  defp large(%{to: to}, function, term) do
-    median(for _ <- 1..5, do: us(fn -> ^term = call(to, function, term) end)) / 1000
+  defp large(title, name, who, function, term) do
+    measure = fn %{to: to} ->
+      [median(for _ <- 1..5, do: us(fn -> ^term = call(to, function, term) end)) / 1000]
+    end
+
+    {[{title, name, :less}], who, measure}
   end
 
-  defp integers, do: kept(:integers, fn -> Enum.map(1..100_000, &(&1 * 7)) end)
-  defp map, do: kept(:map, fn -> Map.new(1..10_000, &{"key #{&1}", &1}) end)
-  defp binary(mib), do: kept({:binary, mib}, fn -> :crypto.strong_rand_bytes(mib * 1_048_576) end)
+  defp integers, do: Enum.map(1..100_000, &(&1 * 7))
+  defp map, do: Map.new(1..10_000, &{"key #{&1}", &1})
+  defp binary(mib), do: :crypto.strong_rand_bytes(mib * 1_048_576)
 
   # Decoded JSON, about 1 MB of external term format.
   defp document do
-    kept(:document, fn ->
-      items =
-        for n <- 1..6_000 do
-          %{
-            "id" => n,
-            "name" => "item number #{n}",
-            "price" => n * 1.25,
-            "tags" => ["new", "sale", "x#{n}"],
-            "stock" => %{"here" => n, "there" => nil, "open" => true}
-          }
-        end
+    items =
+      for n <- 1..6_000 do
+        %{
+          "id" => n,
+          "name" => "item number #{n}",
+          "price" => n * 1.25,
+          "tags" => ["new", "sale", "x#{n}"],
+          "stock" => %{"here" => n, "there" => nil, "open" => true}
+        }
+      end
 
-      %{"id" => 1, "items" => items}
-    end)
-  end
-
-  defp kept(key, make) do
-    case :persistent_term.get(key, nil) do
-      nil -> make.() |> tap(&:persistent_term.put(key, &1))
-      term -> term
-    end
+    %{"id" => 1, "items" => items}
   end
 end
 
@@ -168,14 +171,18 @@ where = if cores == "one", do: "on the caller's core", else: "on a core of its o
 IO.puts("Node #{where}: figure, ratio to the plain C node (lowest, highest of #{rounds} rounds)")
 
 lines =
-  for {title, name, better, who, measure} <- Work.all() do
+  for {figures, who, measure} <- Work.all() do
     some = Enum.filter(contenders, &(&1.kind in who))
     Enum.each(some, measure)
     all = for _ <- 1..rounds, contender <- some, do: {contender.kind, measure.(contender)}
-    rows = all |> Enum.group_by(&elem(&1, 0), &elem(&1, 1)) |> Table.rows()
-    Table.print(title, rows)
-    name && Table.plotted(name, better, rows)
+
+    for {{title, name, better}, at} <- Enum.with_index(figures) do
+      rows = all |> Enum.group_by(&elem(&1, 0), &Enum.at(elem(&1, 1), at)) |> Table.rows()
+
+      Table.print(title, rows)
+      if name, do: [Table.plotted(name, better, rows), "\n"], else: []
+    end
   end
 
-File.write!(file, Enum.map(Enum.filter(lines, & &1), &(&1 <> "\n")))
+File.write!(file, lines)
 Enum.each(contenders, &Contenders.stop/1)

@@ -1,5 +1,4 @@
-# What a node costs apart from echoes: its start, many handlers and processes, an edit, memory,
-# computing. Prints a table: see run.sh.
+# What a node costs apart from echoes: its start, many handlers, an edit, memory. Prints a table: see run.sh.
 Code.require_file("contenders.exs", __DIR__)
 
 Contenders.start_driver()
@@ -61,10 +60,12 @@ load.(one)
 alone = per_call.(one)
 load.(hundred -- one)
 
+some = per_call.(hundred)
+
 line.(
-  "call of one handler of 100, 100 in use",
-  "#{show.(per_call.(hundred))} us",
-  per_call.(hundred) / alone,
+  "call of one handler of 100, each in its turn",
+  "#{show.(some)} us",
+  some / alone,
   "of one alone"
 )
 
