@@ -187,7 +187,7 @@ static void on_peer_down(void *user, struct dist_peer *peer, const char *why) {
 static void on_message(void *user, struct dist_peer *peer, const struct dist_control *control,
                        struct span payload) {
     struct run *run = user;
-    eng_message(run->engine, span_str(dist_peer_name(peer)), control, payload);
+    eng_message(run->engine, peer, span_str(dist_peer_name(peer)), control, payload);
 }
 
 static void on_connect_failed(void *user, const char *node, const char *why) {

@@ -17,6 +17,7 @@ enum {
     READ_TURN = 1 << 20, /* bytes read in one turn, so that one peer doesn't hold up the others */
     CHANNEL_TURN = 32 << 10, /* the same of a channel, whose frames take longer: each is checked */
     KEEP = 1 << 20,          /* size of a buffer that is kept when it is empty */
+    TAKE = 256 << 10,        /* bytes of a payload that are not worth copying */
     COMPACT = 256 << 10,     /* bytes sent that are worth moving the rest to the front */
     TICK_ANSWER_MS = 500,    /* two nodes that answer ticks must not answer each other for ever */
 };
@@ -175,6 +176,17 @@ static void take_frames(struct dist_peer *peer) {
     }
     buf_consume(&peer->in, peer->in.len - rest.len);
     buf_relax(&peer->in, KEEP);
+}
+
+bool dist_peer_take(struct dist_peer *peer, struct span payload, struct buf *taken) {
+    const struct buf *in = &peer->in;
+    if (payload.len < TAKE || payload.data < in->data ||
+        payload.data + payload.len != in->data + in->len) {
+        return false;
+    }
+    *taken = *in;
+    buf_init(&peer->in);
+    return true;
 }
 
 /* For the whole frame, but not for one of which little more than the announcement has come. */

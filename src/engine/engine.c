@@ -237,9 +237,11 @@ bool eng_turn(struct engine *engine) {
     return engine->ready != NULL || engine->interrupted != NULL;
 }
 
-void eng_message(struct engine *engine, struct span node, const struct dist_control *control,
-                 struct span payload) {
+void eng_message(struct engine *engine, struct dist_peer *peer, struct span node,
+                 const struct dist_control *control, struct span payload) {
+    engine->in_peer = peer;
     eng_route(engine, node, control, payload);
+    engine->in_peer = NULL;
 }
 
 void eng_peer_down(struct engine *engine, struct dist_peer *peer) {

@@ -123,9 +123,10 @@ bool eng_connect_failed(struct engine *engine, const char *name);
 void eng_peer_down(struct engine *engine, struct dist_peer *peer);
 /* The same for a node whose connection another process of this node had. */
 void eng_node_down(struct engine *engine, struct span node);
-/* `node` is the name of the node that it comes from; empty: this one. */
-void eng_message(struct engine *engine, struct span node, const struct dist_control *control,
-                 struct span payload);
+/* `node` is the name of the node that it comes from; empty: this one. `peer` is whose frame it is;
+ * NULL: none that is being read. */
+void eng_message(struct engine *engine, struct dist_peer *peer, struct span node,
+                 const struct dist_control *control, struct span payload);
 
 /* Loads a script apart from any node: compiles it, runs its top level, checks what it
  * returns. Writes what is wrong to standard error, as "file:line: message"; whether nothing is. */

@@ -15,7 +15,7 @@ static void trap(struct eng_proc *proc, struct span from, struct span reason) {
     struct buf message = {0};
     struct eng_mail *mail = NULL;
     if (put_exit(&message, from, reason)) {
-        mail = eng_mail_create((struct span){0}, buf_span(&message), false);
+        mail = eng_mail_create(NULL, (struct span){0}, buf_span(&message), false);
     }
     if (mail != NULL) {
         eng_mailbox_deliver(proc, mail);

@@ -71,20 +71,26 @@ void eng_caller_read(struct span *body, struct eng_caller *caller) {
     sort(body, caller);
 }
 
-struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any) {
-    struct eng_mail *mail = malloc(sizeof *mail + sender.len + payload.len);
+struct eng_mail *eng_mail_create(struct dist_peer *peer, struct span sender, struct span payload,
+                                 bool to_any) {
+    struct buf frame = {0};
+    bool taken = peer != NULL && dist_peer_take(peer, payload, &frame);
+    size_t size = sizeof(struct eng_mail) + sender.len + (taken ? 0 : payload.len);
+    struct eng_mail *mail = malloc(size);
     if (mail == NULL) {
+        buf_finish(&frame);
         return NULL;
     }
-    *mail = (struct eng_mail){.from_ref = LUA_NOREF};
-    if (sender.len > 0) {
-        memcpy(mail->bytes, sender.data, sender.len);
-    }
-    memcpy(mail->bytes + sender.len, payload.data, payload.len);
-    mail->size = sizeof *mail + sender.len + payload.len;
+    *mail = (struct eng_mail){.from_ref = LUA_NOREF, .size = size + frame.cap, .frame = frame};
+    uint8_t *at = mail->bytes;
     mail->caller.kind = to_any && sender.len > 0 ? ENG_ANY : ENG_INFO;
-    mail->caller.pid = span_of(mail->bytes, sender.len);
-    mail->body = span_of(mail->bytes + sender.len, payload.len);
+    mail->caller.pid = span_keep(&at, sender);
+    mail->body = taken ? payload : span_keep(&at, payload);
     sort(&mail->body, &mail->caller);
     return mail;
+}
+
+void eng_mail_drop(struct eng_mail *mail) {
+    buf_finish(&mail->frame);
+    free(mail);
 }

@@ -116,7 +116,7 @@ void eng_mail_free(struct eng_proc *proc, struct eng_mail *mail) {
     if (mail->from_ref != LUA_NOREF) {
         luaL_unref(proc->handler->L, LUA_REGISTRYINDEX, mail->from_ref);
     }
-    free(mail);
+    eng_mail_drop(mail);
 }
 
 void eng_mailbox_clear(struct eng_proc *proc) {

@@ -30,11 +30,17 @@ struct eng_mail {
     uint32_t origin;       /* the atom of the node it came from; 0: this node */
     uint64_t number;       /* its place in the order of the process's messages */
     size_t size;           /* bytes that it takes */
-    uint8_t bytes[];       /* what the spans point into */
+    struct buf frame;      /* what the spans point into, of a long message, */
+    uint8_t bytes[];       /* or else */
 };
 
-/* Copies and sorts a message. NULL: no memory. */
-struct eng_mail *eng_mail_create(struct span sender, struct span payload, bool to_any);
+/* Copies and sorts a message; a long one is not copied if it is in a frame of the peer (NULL: in
+ * none). NULL: no memory. */
+struct eng_mail *eng_mail_create(struct dist_peer *peer, struct span sender, struct span payload,
+                                 bool to_any);
+
+/* Frees one of which nothing is in Lua; else it is eng_mail_free. */
+void eng_mail_drop(struct eng_mail *mail);
 
 /* }==== */
 
@@ -1122,6 +1128,7 @@ struct engine {
     struct eng_proc *dying;          /* those to be buried */
     struct eng_proc *running;
     struct eng_proc *interrupted; /* not in the queue yet: what the sockets bring comes first */
+    struct dist_peer *in_peer;    /* whose frame is being handled; NULL: none */
     struct dist_peer *out_peer;   /* of the open message; NULL: another, or none */
     struct dist_peer *crowded;    /* what the running process has sent too much to */
     struct buf out_local;         /* the open message, unless it is a peer's frame */

@@ -21,7 +21,7 @@ static uint32_t origin_of(struct engine *engine, struct span node) {
 
 static void deliver(struct eng_proc *proc, struct span node, struct span sender,
                     struct span payload, bool to_any) {
-    struct eng_mail *mail = eng_mail_create(sender, payload, to_any);
+    struct eng_mail *mail = eng_mail_create(proc->engine->in_peer, sender, payload, to_any);
     if (mail == NULL) {
         log_line(proc->engine->log, LOG_LEVEL_ERROR, "lunode", "no memory: a message is lost");
         return;

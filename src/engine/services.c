@@ -152,7 +152,7 @@ void eng_service_deliver(struct eng_proc *proc, struct eng_mail *mail) {
         return;
     }
     proc->service(proc, mail);
-    free(mail);
+    eng_mail_drop(mail);
 }
 
 static void serve_waiting(struct eng_proc *proc) {
@@ -160,7 +160,7 @@ static void serve_waiting(struct eng_proc *proc) {
         struct eng_mail *mail = proc->mailbox.first;
         DL_DELETE(proc->mailbox.first, mail);
         proc->service(proc, mail);
-        free(mail);
+        eng_mail_drop(mail);
     }
 }
 

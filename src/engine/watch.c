@@ -120,7 +120,7 @@ static void fire(struct eng_watch *watch, struct span reason) {
     struct buf message = {0};
     struct eng_mail *mail = NULL;
     if (put_down(watch, reason, &message)) {
-        mail = eng_mail_create((struct span){0}, buf_span(&message), false);
+        mail = eng_mail_create(NULL, (struct span){0}, buf_span(&message), false);
     }
     forget(watch);
     if (mail != NULL) {

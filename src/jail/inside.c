@@ -66,7 +66,7 @@ static void on_message(void *user, struct dist_peer *peer, const struct dist_con
     } else if (control->op == DIST_NODE_UP) {
         dist_node_channel_up(inside->node, control->node);
     } else {
-        eng_message(inside->engine, is_own ? plain.node : control->node, &plain, payload);
+        eng_message(inside->engine, peer, is_own ? plain.node : control->node, &plain, payload);
     }
 }
 

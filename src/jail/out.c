@@ -520,11 +520,11 @@ static void tell_unconnected(struct jail *jail, const struct dist_control *contr
     if (control->op == DIST_MONITOR_P) {
         answer.op = DIST_MONITOR_P_EXIT;
         answer.from = control->to;
-        eng_message(jail->engine, control->node, &answer, (struct span){0});
+        eng_message(jail->engine, NULL, control->node, &answer, (struct span){0});
     } else if (control->op == DIST_SPAWN_REQUEST) {
         answer.op = DIST_SPAWN_REPLY;
         answer.options = span_of(no_flags, sizeof no_flags);
-        eng_message(jail->engine, control->node, &answer, (struct span){0});
+        eng_message(jail->engine, NULL, control->node, &answer, (struct span){0});
     }
     buf_finish(&why);
 }
@@ -534,7 +534,7 @@ void jail_pass(struct jail *jail, const struct dist_control *control, struct spa
     struct err err;
     plain.node = (struct span){0};
     if (span_equal(control->node, eng_node_name(jail->engine))) {
-        eng_message(jail->engine, (struct span){0}, &plain, payload);
+        eng_message(jail->engine, NULL, (struct span){0}, &plain, payload);
         return;
     }
     struct dist_peer *peer = dist_node_peer(jail->node, control->node);
