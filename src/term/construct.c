@@ -119,13 +119,14 @@ static void atom_key(lua_State *L, int idx) {
 /* amap(table): a new map with the entries of the table, whose string keys become atoms. */
 static int new_amap(lua_State *L) {
     enum { TABLE = 1, NEXT, KEY, MAP, NEW_KEY };
+    struct term_state *state = term_state(L);
     bool is_exotic = false;
     check_map(L);
     lua_settop(L, TABLE);
     term_map_push_next(L, TABLE);
     lua_pushnil(L);
     lua_newtable(L);
-    term_mark(L, term_state(L), KIND_MAP, 0);
+    term_mark(L, state, KIND_MAP, 0);
     for (;;) {
         lua_pushvalue(L, NEXT);
         lua_pushvalue(L, TABLE);
@@ -137,7 +138,7 @@ static int new_amap(lua_State *L) {
         }
         lua_copy(L, NEW_KEY, KEY);
         atom_key(L, NEW_KEY);
-        if (!term_map_store(L, &is_exotic)) {
+        if (!term_map_store(L, state, &is_exotic)) {
             return luaL_error(L, "the table has a key both as a string and as an atom: %s",
                               term_tostring(L, KEY, NULL));
         }

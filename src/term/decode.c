@@ -448,7 +448,7 @@ static enum result take_term(struct decoder *d) {
 static bool store_in_map(struct decoder *d, struct frame *frame) {
     frame->index++;
     if (frame->index % 2 == 0) {
-        if (!term_map_store(d->L, &frame->special)) {
+        if (!term_map_store(d->L, d->state, &frame->special)) {
             fail(d, "a map with two equal keys");
             return false;
         }

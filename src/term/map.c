@@ -1,12 +1,19 @@
 /* Maps: m.name finds "name" and :name; nil values and integral float keys are kept.
  *
  * An ordinary map is a table with the shared metatable. One that arrives with what a Lua table
- * can't hold is exotic: it has a metatable of its own, where MT_NILS is the set of keys whose value
- * is nil, and MT_FLOATS the entries of float keys that Lua would take for integers, under the
- * float's bits, with erl.null for nil. */
+ * can't hold is exotic: it has another metatable, where MT_NILS is the set of keys whose value is
+ * nil, and MT_FLOATS the entries of float keys that Lua would take for integers, under the float's
+ * bits, with erl.null for nil.
+ *
+ * Much of what arrives is alike: maps with the same few nils, as in decoded JSON. They share a
+ * metatable, their shape: its MT_SHAPES leads from a key to the shape with that nil more, and its
+ * MT_LENGTH counts the nils. Any other exotic map has a metatable of its own, without MT_SHAPES,
+ * and so has one from the moment on that it is changed. */
 #include <lauxlib.h>
 
 #include "term/private.h"
+
+enum { SHAPE_NILS = 8 /* of one shape at most: making one copies those of the one before */ };
 
 /* {==== Float keys ======================================================================== */
 
@@ -31,10 +38,10 @@ lua_Number term_float_of_bits(lua_Integer bits) {
 
 /* {==== Which key is meant ================================================================ */
 
-/* Pushes a table of the extras of the map at 1. False, and nothing pushed, for an ordinary map.
- * [-0, +1, -] */
-static bool push_extra(lua_State *L, int which) {
-    if (!lua_getmetatable(L, 1)) {
+/* Pushes a table of the extras of the map at `idx`, to read. False, and nothing pushed, for an
+ * ordinary map. [-0, +1, -] */
+static bool push_extra(lua_State *L, int idx, int which) {
+    if (!lua_getmetatable(L, idx)) {
         return false;
     }
     lua_rawgeti(L, -1, which);
@@ -46,17 +53,23 @@ static bool push_extra(lua_State *L, int which) {
     return true;
 }
 
+/* Whether the map at 1 has the key on the top with a nil value. [-0, +0, -] */
+static bool is_nil(lua_State *L) {
+    if (!push_extra(L, 1, MT_NILS)) {
+        return false;
+    }
+    lua_pushvalue(L, -2);
+    bool found = lua_rawget(L, -2) != LUA_TNIL;
+    lua_pop(L, 2); /* nils, value */
+    return found;
+}
+
 /* Whether the map at 1 has the key on the top, with a nil value too. [-0, +0, -] */
 static bool has_key(lua_State *L) {
     lua_pushvalue(L, -1);
     bool found = lua_rawget(L, 1) != LUA_TNIL;
     lua_pop(L, 1);
-    if (!found && push_extra(L, MT_NILS)) {
-        lua_pushvalue(L, -2);
-        found = lua_rawget(L, -2) != LUA_TNIL; /* nils, value */
-        lua_pop(L, 2);
-    }
-    return found;
+    return found || is_nil(L);
 }
 
 /* Replaces the key at 2 by the one that it stands for: erl.null for nil, the atom for a string that
@@ -88,7 +101,7 @@ static void resolve_key(lua_State *L) {
 /* Whether the map at 1 has a float key at 2 among its extras; pushes their table and gives the
  * key's bits then. [-0, +1, -] */
 static bool find_float(lua_State *L, lua_Integer *bits) {
-    if (!term_folds(L, 2, bits) || !push_extra(L, MT_FLOATS)) {
+    if (!term_folds(L, 2, bits) || !push_extra(L, 1, MT_FLOATS)) {
         return false;
     }
     bool found = lua_rawgeti(L, -1, *bits) != LUA_TNIL;
@@ -144,6 +157,8 @@ static int assign_float(lua_State *L, lua_Integer bits) {
     return 0;
 }
 
+static void push_own_extra(lua_State *L, int idx, int which);
+
 /* __newindex: the key isn't there as it is. [-0, +0, e] */
 static int map_newindex(lua_State *L) {
     lua_Integer bits;
@@ -157,7 +172,8 @@ static int map_newindex(lua_State *L) {
     if (lua_type(L, 2) == LUA_TSTRING && !lua_isnil(L, 3) && !has_key(L)) {
         check_no_struct(L);
     }
-    if (push_extra(L, MT_NILS)) {
+    if (is_nil(L)) {
+        push_own_extra(L, 1, MT_NILS);
         lua_pushvalue(L, 2);
         lua_pushnil(L);
         lua_rawset(L, -3); /* it has a value now, or is deleted */
@@ -174,7 +190,7 @@ static int map_newindex(lua_State *L) {
 /* One step over the table of extras, whose key is at 2. Pushes its next key and value. False at
  * the end, with nothing pushed. [-0, +2, e] */
 static bool next_extra(lua_State *L, int which) {
-    if (!push_extra(L, which)) {
+    if (!push_extra(L, 1, which)) {
         return false;
     }
     lua_pushvalue(L, 2);
@@ -285,31 +301,55 @@ static const luaL_Reg methods[] = {{"__index", map_index},
                                    {"__tostring", term_inspect_tostring},
                                    {NULL, NULL}};
 
-/* Gives the map at the absolute index its own metatable, and leaves that. [-0, +1, m] */
-static void make_exotic(lua_State *L, int idx) {
+/* Pushes a metatable for exotic maps, with the nils of the one at `from` (0: none), and gives their
+ * number. [-0, +1, m] */
+static lua_Integer new_exotic(lua_State *L, int from) {
+    lua_Integer count = 0;
     term_new_metatable(L, KIND_EXOTIC);
     luaL_setfuncs(L, methods, 0);
     lua_pushcfunction(L, exotic_pairs);
     lua_setfield(L, -2, "__pairs");
     lua_newtable(L);
-    lua_rawseti(L, -2, MT_NILS);
-    lua_newtable(L);
     lua_rawseti(L, -2, MT_FLOATS);
-    lua_pushvalue(L, -1);
-    lua_setmetatable(L, idx);
+    lua_newtable(L);
+    if (from != 0) {
+        lua_rawgeti(L, from, MT_NILS);
+        lua_pushnil(L);
+        for (; lua_next(L, -2); count++) {
+            lua_pushvalue(L, -2);
+            lua_insert(L, -2);
+            lua_rawset(L, -5); /* metatable, nils, old nils, key */
+        }
+        lua_pop(L, 1);
+    }
+    lua_rawseti(L, -2, MT_NILS);
+    return count;
 }
 
-/* Turns the map at `idx` into an exotic one, if it is none yet, and pushes the table MT_NILS or
- * MT_FLOATS of its metatable. [-0, +1, m] */
+/* Whether the metatable on the top is a shape. [-0, +0, -] */
+static bool is_shape(lua_State *L) {
+    bool shared = lua_rawgeti(L, -1, MT_SHAPES) != LUA_TNIL;
+    lua_pop(L, 1);
+    return shared;
+}
+
+/* Gives the map at `idx` a metatable of its own, if it has none yet, and pushes the table MT_NILS
+ * or MT_FLOATS of that, to change. [-0, +1, m] */
 static void push_own_extra(lua_State *L, int idx, int which) {
+    int top = lua_gettop(L);
     idx = lua_absindex(L, idx);
-    if (term_kind(L, idx) == KIND_EXOTIC) {
+    bool is_exotic = term_kind(L, idx) == KIND_EXOTIC;
+    if (is_exotic) {
         lua_getmetatable(L, idx);
-    } else {
-        make_exotic(L, idx);
+    }
+    if (!is_exotic || is_shape(L)) {
+        new_exotic(L, is_exotic ? top + 1 : 0);
+        lua_pushvalue(L, -1);
+        lua_setmetatable(L, idx);
     }
     lua_rawgeti(L, -1, which);
-    lua_remove(L, -2); /* keep the extras */
+    lua_replace(L, top + 1);
+    lua_settop(L, top + 1);
 }
 
 /* }==== */
@@ -324,18 +364,17 @@ static bool table_has(lua_State *L, int idx, int key) {
     return found;
 }
 
-/* Whether the map on the stack (map, key, value) has the key already. [-0, +0, m] */
+/* Whether the map on the stack (map, key, value) has the key already. [-0, +0, -] */
 static bool is_double(lua_State *L, bool is_exotic) {
     bool found = table_has(L, -3, -2);
-    if (!found && is_exotic) {
-        push_own_extra(L, -3, MT_NILS);
+    if (!found && is_exotic && push_extra(L, -3, MT_NILS)) {
         found = table_has(L, -1, -3);
         lua_pop(L, 1);
     }
     return found;
 }
 
-/* Stores what a table can't hold among the map's extras; false when it is there already.
+/* Stores what a table can't hold among the map's own extras; false when it is there already.
  * [-2, +0, m] */
 static bool store_extra(lua_State *L, int which) {
     if (lua_isnil(L, -1)) {
@@ -350,21 +389,76 @@ static bool store_extra(lua_State *L, int which) {
     return !found;
 }
 
-bool term_map_store(lua_State *L, bool *is_exotic) {
+/* Pushes what leads from the shape of the map on the stack (map, key, value) to those with one nil
+ * more, below it its metatable. False, with nothing pushed, when it has no shape, or none is to be
+ * made of so many nils. [-0, +2, -] */
+static bool push_shapes(lua_State *L, const struct term_state *state, bool is_exotic) {
+    if (!is_exotic) {
+        lua_pushnil(L);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, state->shapes);
+        return true;
+    }
+    lua_getmetatable(L, -3);
+    lua_rawgeti(L, -1, MT_LENGTH);
+    bool is_full = lua_tointeger(L, -1) >= SHAPE_NILS;
+    lua_pop(L, 1);
+    if (is_full || lua_rawgeti(L, -1, MT_SHAPES) == LUA_TNIL) {
+        lua_pop(L, is_full ? 1 : 2);
+        return false;
+    }
+    return true;
+}
+
+/* Stack: map, key, value, metatable, shapes. Pushes a new shape with the nil of that key more, and
+ * keeps it among the shapes. [-0, +1, m] */
+static void new_shape(lua_State *L, const struct term_state *state) {
+    int shapes = lua_gettop(L);
+    lua_Integer count = new_exotic(L, lua_isnil(L, -2) ? 0 : shapes - 1);
+    lua_pushinteger(L, count + 1);
+    lua_rawseti(L, -2, MT_LENGTH);
+    term_push_weak(L, state);
+    lua_rawseti(L, -2, MT_SHAPES);
+    lua_rawgeti(L, -1, MT_NILS);
+    lua_pushvalue(L, shapes - 3);
+    lua_pushboolean(L, true);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    lua_pushvalue(L, shapes - 3);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, shapes);
+}
+
+/* Stores a nil: the map gets the shape that has it, or has it among its own extras. [-2, +0, m] */
+static bool store_nil(lua_State *L, const struct term_state *state, bool is_exotic) {
+    if (!push_shapes(L, state, is_exotic)) {
+        return store_extra(L, MT_NILS);
+    }
+    lua_pushvalue(L, -4);
+    if (lua_rawget(L, -2) == LUA_TNIL) {
+        lua_pop(L, 1);
+        new_shape(L, state);
+    }
+    lua_setmetatable(L, -6); /* map, key, value, metatable, shapes */
+    lua_pop(L, 4);
+    return true;
+}
+
+bool term_map_store(lua_State *L, struct term_state *state, bool *is_exotic) {
     lua_Integer bits;
+    bool was_exotic = *is_exotic;
     if (term_folds(L, -2, &bits)) {
         lua_pushinteger(L, bits);
         lua_replace(L, -3); /* map, bits, value */
         *is_exotic = true;
         return store_extra(L, MT_FLOATS);
     }
-    if (is_double(L, *is_exotic)) {
+    if (is_double(L, was_exotic)) {
         lua_pop(L, 2);
         return false;
     }
     if (lua_isnil(L, -1)) {
         *is_exotic = true;
-        return store_extra(L, MT_NILS);
+        return store_nil(L, state, was_exotic);
     }
     lua_rawset(L, -3);
     return true;

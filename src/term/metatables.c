@@ -165,13 +165,15 @@ void term_mark(lua_State *L, struct term_state *state, enum term_kind kind, lua_
     lua_setmetatable(L, -2);
 }
 
-/* A new table with weak values. [-0, +0, m] */
-static int weak_table(lua_State *L) {
+void term_push_weak(lua_State *L, const struct term_state *state) {
     lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "v");
-    lua_setfield(L, -2, "__mode");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, state->weak);
     lua_setmetatable(L, -2);
+}
+
+/* A new table with weak values. [-0, +0, m] */
+static int weak_table(lua_State *L, const struct term_state *state) {
+    term_push_weak(L, state);
     return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
@@ -179,10 +181,15 @@ void term_metatables_open(lua_State *L, struct term_state *state) {
     for (int i = 0; i <= SMALL_ARITY; i++) {
         state->tuples[i] = LUA_NOREF;
     }
-    state->by_length[KIND_TUPLE] = weak_table(L);
-    state->by_length[KIND_FIXED] = weak_table(L);
-    state->by_length[KIND_IMPROPER] = weak_table(L);
-    state->identifiers = weak_table(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    state->weak = luaL_ref(L, LUA_REGISTRYINDEX);
+    state->by_length[KIND_TUPLE] = weak_table(L, state);
+    state->by_length[KIND_FIXED] = weak_table(L, state);
+    state->by_length[KIND_IMPROPER] = weak_table(L, state);
+    state->identifiers = weak_table(L, state);
+    state->shapes = weak_table(L, state);
     term_new_metatable(L, KIND_LIST);
     lua_pushcfunction(L, term_inspect_tostring);
     lua_setfield(L, -2, "__tostring");

@@ -48,7 +48,7 @@ enum term_kind {
 };
 
 /* Indexes in a metatable. */
-enum { MT_KIND = 1, MT_LENGTH, MT_NILS, MT_FLOATS };
+enum { MT_KIND = 1, MT_LENGTH, MT_NILS, MT_FLOATS, MT_SHAPES };
 
 enum { SMALL_ARITY = 255 };
 
@@ -66,6 +66,8 @@ struct term_state {
     int by_length[KIND_COUNT];        /* of the others: a weak table length -> metatable */
     int tuples[SMALL_ARITY + 1]; /* metatables of small tuples, LUA_NOREF until they are needed */
     int identifiers;             /* a weak table bytes -> pid, port or reference */
+    int weak;                    /* the metatable of tables with weak values */
+    int shapes;                  /* of maps: see map.c */
     int scratch;                 /* the metatable of scratch buffers, */
     struct scratch *scratches;   /* and those that there are */
     struct encode_memory *encode_memory;
@@ -88,6 +90,9 @@ void term_metatables_open(lua_State *L, struct term_state *state);
  * [-0, +0, m] */
 void term_mark(lua_State *L, struct term_state *state, enum term_kind kind, lua_Integer length);
 
+/* Pushes a new table with weak values. [-0, +1, m] */
+void term_push_weak(lua_State *L, const struct term_state *state);
+
 /* The iterator over elements 1..length of a tuple or fixed list, nils too. */
 int term_fixed_next(lua_State *L);
 
@@ -101,7 +106,7 @@ void term_map_open(lua_State *L, struct term_state *state);
 /* Stores an entry in the map below it (map, key, value), whatever they are; erl.null stands for nil
  * as a key. False, with nothing stored, when the map has the key already. `is_exotic` tells whether
  * a map is that, and is set when it becomes so. [-2, +0, m] */
-bool term_map_store(lua_State *L, bool *is_exotic);
+bool term_map_store(lua_State *L, struct term_state *state, bool *is_exotic);
 
 /* Pushes the function that walks the table at `idx` as `next` does, with what a map keeps beside
  * its table. [-0, +1, m] */

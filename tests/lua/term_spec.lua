@@ -347,6 +347,67 @@ describe("maps", function()
     assert.are.same({ b = "nil", c = "3" }, keys)
   end)
 
+  it("with the same nils do not change each other", function()
+    local bytes = term.encode(map { a = null, b = null, c = 1 })
+    local text = '%{"a" => nil, "b" => nil, "c" => 1}'
+    local m, other = term.decode(bytes), term.decode(bytes)
+    m.a = 5
+    assert.are.equal('%{"a" => 5, "b" => nil, "c" => 1}', sorted(m))
+    m.b = nil
+    assert.are.equal('%{"a" => 5, "c" => 1}', sorted(pass(m)))
+    m.c = nil
+    m.a = nil
+    assert.are.equal("%{}", sorted(pass(m)))
+    assert.are.equal(text, sorted(other))
+    assert.are.equal(text, sorted(term.decode(bytes)))
+    assert.are.equal(text, sorted(pass(term.decode(bytes))))
+    local atoms = term.amap(other)
+    atoms.a = 1
+    assert.are.equal("%{:a => 1, :b => nil, :c => 1}", sorted(atoms))
+    assert.are.equal(text, sorted(other))
+  end)
+
+  it("hold any number of nils, also beside floats", function()
+    for count = 1, 30 do
+      local t, want = {}, {}
+      for i = 1, count do
+        t[i] = null
+        want[i] = ("%d => nil"):format(i)
+      end
+      table.sort(want)
+      local m = pass(map(t))
+      assert.are.equal("%{" .. table.concat(want, ", ") .. "}", sorted(pass(m)))
+      assert.is_nil(next(m))
+      m[count] = "set"
+      assert.are.equal("set", pass(m)[count])
+      assert.are.equal("%{" .. table.concat(want, ", ") .. "}", sorted(pass(map(t))))
+    end
+    local both = ext(bytes_of(116, 0, 0, 0, 3, 97, 1, NIL, 97, 2, NIL, 70, 63, 240, 0, 0, 0, 0, 0,
+      0, NIL))
+    assert.are.equal("%{1 => nil, 1.0 => nil, 2 => nil}", sorted(pass(both)))
+    assert.are.equal("%{1 => nil, 2 => nil}", sorted(pass(map { null, null })))
+  end)
+
+  it("with two equal keys whose values are nil are no term", function()
+    fails("corrupted term at byte 19: a map with two equal keys", ext,
+      bytes_of(116, 0, 0, 0, 2, 97, 1, NIL, 97, 1, NIL))
+  end)
+
+  it("with ever other nils leave nothing behind", function()
+    local function decode(from)
+      for i = from, from + 5000 do
+        local t = {}
+        for k = 1, 9 do t["key " .. i .. " " .. k] = null end
+        pass(map(t))
+      end
+      collectgarbage()
+      collectgarbage()
+      return collectgarbage("count")
+    end
+    local before = decode(1)
+    assert.is_true(decode(100000) - before < 500)
+  end)
+
   it("do not find an atom behind a string whose value is nil", function()
     local m = pass(map { a = null, [atom.a] = 1 })
     assert.is_nil(m.a)
