@@ -75,7 +75,7 @@ for i = 1, 1000 do
 end
 for i = 1, 100 do
   items[i] = { id = i, name = "item number " .. i, price = i * 1.25,
-    tags = { "new", "sale", "x" .. i }, stock = { here = i, open = true } }
+    tags = { "new", "sale", "x" .. i }, stock = { here = i, there = erl.null, open = true } }
 end
 local document = { id = 1, items = items }
 local small = erl.tuple(atom.add, 5)
@@ -85,7 +85,7 @@ local small = erl.tuple(atom.add, 5)
     convert small 3300 4500 2000
     convert integers 120000 280000 50
     convert map 1150000 680000 50
-    convert document 1270000 790000 20
+    convert document 1400000 940000 20
     ceiling "cast and handle" 12800 2000 '
         local handler = {}
         function handler:init()
