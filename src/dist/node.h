@@ -114,8 +114,9 @@ struct dist_traffic {
 };
 struct dist_traffic dist_peer_traffic(const struct dist_peer *peer);
 
-/* While a frame of the peer is handled: hands over the buffer that the payload lies in, which is
- * the caller's then. False when copying is cheaper, or something else is in it too. */
+/* While a frame of the peer is handled: hands over the buffer that its payload lies in, which is
+ * the caller's then. False when copying is cheaper, or the buffer is much larger, or more has come.
+ */
 bool dist_peer_take(struct dist_peer *peer, struct span payload, struct buf *taken);
 
 /* Bytes of closed frames that the system has not taken yet. A peer that lets more than

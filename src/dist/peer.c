@@ -180,7 +180,7 @@ static void take_frames(struct dist_peer *peer) {
 
 bool dist_peer_take(struct dist_peer *peer, struct span payload, struct buf *taken) {
     const struct buf *in = &peer->in;
-    if (payload.len < TAKE || payload.data < in->data ||
+    if (payload.len < TAKE || payload.len > in->len || in->cap - payload.len > payload.len / 8 ||
         payload.data + payload.len != in->data + in->len) {
         return false;
     }

@@ -239,9 +239,10 @@ bool eng_turn(struct engine *engine) {
 
 void eng_message(struct engine *engine, struct dist_peer *peer, struct span node,
                  const struct dist_control *control, struct span payload) {
+    struct dist_peer *outer = engine->in_peer;
     engine->in_peer = peer;
     eng_route(engine, node, control, payload);
-    engine->in_peer = NULL;
+    engine->in_peer = outer;
 }
 
 void eng_peer_down(struct engine *engine, struct dist_peer *peer) {

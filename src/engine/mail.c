@@ -1,4 +1,4 @@
-/* A message that waits for its process: copied out of the frame and sorted by what answers it. */
+/* A message that waits for its process: taken out of the frame and sorted by what answers it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,7 +81,8 @@ struct eng_mail *eng_mail_create(struct dist_peer *peer, struct span sender, str
         buf_finish(&frame);
         return NULL;
     }
-    *mail = (struct eng_mail){.from_ref = LUA_NOREF, .size = size + frame.cap, .frame = frame};
+    *mail = (struct eng_mail){.from_ref = LUA_NOREF, .frame = frame};
+    mail->size = sizeof *mail + sender.len + payload.len;
     uint8_t *at = mail->bytes;
     mail->caller.kind = to_any && sender.len > 0 ? ENG_ANY : ENG_INFO;
     mail->caller.pid = span_keep(&at, sender);

@@ -30,8 +30,8 @@ struct eng_mail {
     uint32_t origin;       /* the atom of the node it came from; 0: this node */
     uint64_t number;       /* its place in the order of the process's messages */
     size_t size;           /* bytes that it takes */
-    struct buf frame;      /* what the spans point into, of a long message, */
-    uint8_t bytes[];       /* or else */
+    struct buf frame;      /* the body lies in it, if the message is long */
+    uint8_t bytes[];       /* what the spans point into otherwise */
 };
 
 /* Copies and sorts a message; a long one is not copied if it is in a frame of the peer (NULL: in

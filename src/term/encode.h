@@ -5,8 +5,8 @@
  *
  * Nothing here may let Lua collect garbage: a finalizer of the script might change the table that
  * is walked, encode something itself, or send a message into the buffer that is written. So no
- * object of Lua's is made but for the text of an error, while the collector is stopped; and what
- * must grow is kept by the state: see encode_memory.c. */
+ * object of Lua's is made, not even for the text of an error, and what must grow is kept by the
+ * state: see encode_memory.c. */
 #ifndef LUNODE_TERM_ENCODE_H
 #define LUNODE_TERM_ENCODE_H
 
@@ -80,10 +80,6 @@ void term_encode_relax(lua_State *L, struct encode_memory *memory);
 /* }==== */
 
 /* {==== encode_path.c ===================================================================== */
-
-/* Stops the collector, and lets it go on if `term_encode_hush` said that it ran. */
-bool term_encode_hush(lua_State *L);
-void term_encode_unhush(lua_State *L, bool ran);
 
 /* Sets the error "path: text", the path going through the first `depth` frames. Returns false.
  * [-0, +0, m] */

@@ -33,17 +33,10 @@ static int compare(const void *a, const void *b) {
     return (left->key_len > right->key_len) - (left->key_len < right->key_len);
 }
 
-/* Fails with the key of a range in words. [-0, +0, m] */
+/* Fails with the key of a range in words. [-0, +0, -] */
 static bool fail_equal(struct encoder *e, const struct range *range) {
-    char text[128] = "?";
-    struct err err;
-    struct span key = span_of(range->bytes, range->key_len);
-    bool ran = term_encode_hush(e->L);
-    if (term_decode(e->L, &key, &err)) {
-        term_inspect(e->L, -1, text, sizeof text);
-        lua_pop(e->L, 1);
-    }
-    term_encode_unhush(e->L, ran);
+    char text[128];
+    term_inspect_ext(span_of(range->bytes, range->key_len), text, sizeof text);
     return term_encode_fail(e, e->depth - 1, "the map has two equal keys: %s", text);
 }
 

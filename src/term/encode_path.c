@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/ext.h"
 #include "term/encode.h"
 
 enum { EDGE = 6 /* parts of a path that are named at either end */, PART = 36 };
@@ -25,9 +26,11 @@ static void append(char *path, size_t size, const char *text) {
     (void)snprintf(path + used, size - used, "%s", text);
 }
 
-/* The key at `idx` as a part of a path. [-0, +0, m] */
+/* The key at `idx`, which is written, as a part of a path. [-0, +0, -] */
 static void part_of_key(struct encoder *e, const struct frame *frame, int idx, char *part) {
     char text[PART - 2];
+    struct span rest = buf_span(e->out);
+    struct span key;
     struct span name =
         term_atom_name(e->state->atoms, term_atom_number(e->L, e->state->atoms, idx));
     if (lua_type(e->L, idx) == LUA_TSTRING) {
@@ -39,17 +42,12 @@ static void part_of_key(struct encoder *e, const struct frame *frame, int idx, c
         (void)snprintf(part, PART, ".%.*s", (int)name.len, (const char *)name.data);
         return;
     }
-    if (frame->walk == WALK_FLOATS) {
-        lua_pushnumber(e->L, term_float_of_bits(lua_tointeger(e->L, idx)));
-    } else {
-        lua_pushvalue(e->L, idx);
-    }
-    term_inspect(e->L, -1, text, sizeof text);
-    lua_pop(e->L, 1);
+    rest = span_of(rest.data + frame->key_start, rest.len - frame->key_start);
+    term_inspect_ext(ext_take(&rest, &key) ? key : (struct span){0}, text, sizeof text);
     (void)snprintf(part, PART, "[%s]", text);
 }
 
-/* Where the frame stands: an element, a key's value, a key. [-0, +0, m] */
+/* Where the frame stands: an element, a key's value, a key. [-0, +0, -] */
 static void part_of(struct encoder *e, const struct frame *frame, char *part) {
     if (frame->walk == WALK_TAIL) {
         (void)snprintf(part, PART, ".tail");
@@ -62,20 +60,7 @@ static void part_of(struct encoder *e, const struct frame *frame, char *part) {
     }
 }
 
-bool term_encode_hush(lua_State *L) {
-    bool ran = lua_gc(L, LUA_GCISRUNNING) == 1; /* not within a finalizer */
-    lua_gc(L, LUA_GCSTOP);
-    return ran;
-}
-
-void term_encode_unhush(lua_State *L, bool ran) {
-    if (ran) {
-        lua_gc(L, LUA_GCRESTART);
-    }
-}
-
 bool term_encode_fail(struct encoder *e, uint32_t depth, const char *format, ...) {
-    bool ran = term_encode_hush(e->L);
     char part[PART];
     char why[256];
     va_list args;
@@ -92,6 +77,5 @@ bool term_encode_fail(struct encoder *e, uint32_t depth, const char *format, ...
         part_of(e, &e->memory->frames[i], part);
         append(path, sizeof path, part);
     }
-    term_encode_unhush(e->L, ran);
     return err_set(e->err, "%s: %s", path, why);
 }

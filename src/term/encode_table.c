@@ -1,5 +1,6 @@
 /* The encoder's second look at a table whose keys don't come as 1, 2, 3, ... */
 #include <lauxlib.h>
+#include <stdio.h>
 
 #include "base/ext.h"
 #include "term/encode.h"
@@ -43,11 +44,21 @@ static bool walk_array(struct encoder *e, struct frame *frame, lua_Integer lengt
     return true;
 }
 
+/* The stray key on the top in words; what could run a script's code is named by its type alone.
+ * [-0, +0, -] */
+static void inspect_stray(lua_State *L, char *text, size_t size) {
+    if (lua_istable(L, -1) || lua_type(L, -1) == LUA_TUSERDATA) {
+        (void)snprintf(text, size, "(%s)", term_type_name(L, -1));
+    } else {
+        term_inspect(L, -1, text, size);
+    }
+}
+
 /* A marked list: holes are nils. [-1, +0, m] */
 static bool sort_out_list(struct encoder *e, struct frame *frame, struct keys keys) {
     char key[64];
     if (keys.strays) {
-        term_inspect(e->L, -1, key, sizeof key);
+        inspect_stray(e->L, key, sizeof key);
         return term_encode_fail(e, e->depth - 1, "a list with the key %s", key);
     }
     if (keys.largest / 2 - MAX_HOLES / 2 > keys.count) {
@@ -62,7 +73,7 @@ static bool sort_out_list(struct encoder *e, struct frame *frame, struct keys ke
 static bool refuse_mixed(struct encoder *e, struct frame *frame, struct keys keys) {
     char key[64];
     if (keys.strays) {
-        term_inspect(e->L, -1, key, sizeof key);
+        inspect_stray(e->L, key, sizeof key);
         return term_encode_fail(e, e->depth - 1,
                                 "has key 1 and also key %s: say erl.list{} or erl.map{}", key);
     }
