@@ -492,6 +492,16 @@ defmodule Lunode.SandboxTest do
       assert log =~ "dropped a message of"
     end
 
+    test "one that is long takes as much room as it has bytes" do
+      stop_supervised!(Lunode)
+      lua = start(limits: [memory: 1_500_000, message: 1_200_000])
+
+      for size <- [262_144, 700_000, 1_000_000, 1_150_000] do
+        message = {:lua, "return 1", String.duplicate("x", size)}
+        assert Lunode.call(lua, :tenant, message, 60_000) == 1
+      end
+    end
+
     test "what is sent or returned and too long is an error that says so", %{lua: lua} do
       for source <- [
             "erl.send(erl.self(), long)",
