@@ -36,7 +36,6 @@ struct dist_peer {
     struct dist_quiet quiet;
 
     struct buf in;
-    size_t missing; /* bytes of the frame that is not whole yet */
     struct dist_traffic traffic;
     uint64_t last_in;   /* loop time in ms */
     uint64_t last_look; /* of dist_peer_tick */
@@ -160,7 +159,6 @@ static bool take_frame(struct dist_peer *peer, struct span *in) {
         return false;
     }
     if (in->len - HEAD < size) {
-        peer->missing = size - (in->len - HEAD);
         return false;
     }
     struct span frame = span_of(in->data + HEAD + 1, size - 1);
@@ -171,7 +169,6 @@ static bool take_frame(struct dist_peer *peer, struct span *in) {
 
 static void take_frames(struct dist_peer *peer) {
     struct span rest = buf_span(&peer->in);
-    peer->missing = 0;
     while (take_frame(peer, &rest)) {
     }
     buf_consume(&peer->in, peer->in.len - rest.len);
@@ -189,15 +186,23 @@ bool dist_peer_take(struct dist_peer *peer, struct span payload, struct buf *tak
     return true;
 }
 
-/* For the whole frame, but not for one of which little more than the announcement has come. */
-static size_t room_for(const struct dist_peer *peer) {
-    bool is_likely = peer->missing / 8 < peer->in.len;
-    return is_likely && peer->missing > READ_MIN ? peer->missing : READ_MIN;
+/* Bytes that the frame at the start of `in` lacks; 0: it is whole, or too long. */
+static size_t missing(const struct dist_peer *peer) {
+    size_t size = peer->in.len < HEAD ? 0 : ext_u32(peer->in.data);
+    bool lacks = size <= peer->config.max_frame && peer->in.len < HEAD + size;
+    return lacks && size > 0 ? HEAD + size - peer->in.len : 0;
+}
+
+/* For all that a frame lacks, but not for one of which little more than the announcement has come.
+ */
+static size_t room_for(const struct dist_peer *peer, size_t lacking) {
+    return lacking > 0 && lacking / 8 < peer->in.len ? lacking : READ_MIN;
 }
 
 /* Reads once; the number of bytes that the turn has left, 0 when there is nothing more now. */
 static size_t read_once(struct dist_peer *peer, size_t limit) {
-    if (!buf_reserve(&peer->in, room_for(peer))) {
+    size_t lacking = missing(peer);
+    if (!buf_reserve(&peer->in, room_for(peer, lacking))) {
         err_set(&peer->why, "no memory for its frame");
         log_line(peer->config.log, LOG_LEVEL_ERROR, "lunode",
                  "no memory for a frame of %s: connection dropped", peer->name);
@@ -211,7 +216,9 @@ static size_t read_once(struct dist_peer *peer, size_t limit) {
         peer->in.len += (size_t)n;
         peer->traffic.bytes_in += (size_t)n;
         peer->last_in = uv_now(peer->config.loop);
-        return (size_t)n == want ? limit - want : 0;
+        /* A frame that is whole is handled: room for what comes behind might cost a copy of it. */
+        bool is_whole = lacking > 0 && (size_t)n >= lacking;
+        return (size_t)n == want && !is_whole ? limit - want : 0;
     }
     if (n == 0) {
         err_set(&peer->why, "connection closed");
