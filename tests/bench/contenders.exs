@@ -71,7 +71,7 @@ defmodule Contenders do
   end
 
   @doc "Nanoseconds of processor time that the process and its children have had."
-  def processor_ns(%{pid: pid}) do
+  def processor_ns(pid) do
     for p <- [pid | children(pid)], path <- Path.wildcard("/proc/#{p}/task/*/schedstat") do
       path |> File.read!() |> String.split() |> hd() |> String.to_integer()
     end

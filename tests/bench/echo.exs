@@ -12,18 +12,23 @@ defmodule Work do
   def all do
     every = [:plain, :batch, :beam, :lunode, :worker]
     processor = "  its processor time in the node (us)"
+    asking = "  and in the BEAM that asks (us)"
 
     [
       {[
          {"small term, one after the other, p50 (us)", "small", :less},
-         {processor, "small, CPU", :less}
+         {processor, "small, CPU", :less},
+         {asking, nil, :less}
        ], every, &in_sequence/1},
       {[{"64 callers (calls/s)", "64 callers", :more}], every,
        &callers(&1, fn to, n -> call(to, :echo, n) end)},
       {[{"64 callers by GenServer.call (calls/s)", nil, :more}], [:beam, :lunode, :worker],
        &genserver/1},
-      {[{"100,000 fired (messages/s)", "fired", :more}, {processor, "fired, CPU", :less}], every,
-       &fired/1},
+      {[
+         {"100,000 fired (messages/s)", "fired", :more},
+         {processor, "fired, CPU", :less},
+         {asking, nil, :less}
+       ], every, &fired/1},
       large("100,000 integers, each read (ms)", "integers", every, :list, integers()),
       large("map of 10,000 keys, each read (ms)", "map", every, :map, map()),
       large("document of 1 MB (ms)", "document", every, :echo, document()),
@@ -45,19 +50,22 @@ defmodule Work do
   defp in_sequence(%{to: to} = contender) do
     calls = 2_000
 
-    {times, processor} =
+    {times, processor, asking} =
       with_processor(contender, fn ->
         for n <- 1..calls, do: us(fn -> call(to, :echo, n) end)
       end)
 
-    [median(times), processor / calls]
+    [median(times), processor / calls, asking / calls]
   end
 
-  # What the function gives, and what processor time the node had meanwhile in microseconds.
+  # What the function gives, and what processor time the node and this BEAM had meanwhile, in
+  # microseconds.
   defp with_processor(contender, fun) do
-    before = Contenders.processor_ns(contender)
+    had = fn -> Enum.map([contender.pid, System.pid()], &Contenders.processor_ns/1) end
+    before = had.()
     result = fun.()
-    {result, (Contenders.processor_ns(contender) - before) / 1000}
+    [node, own] = Enum.zip_with(had.(), before, &((&1 - &2) / 1000))
+    {result, node, own}
   end
 
   defp callers(%{to: to}, call) do
@@ -80,7 +88,7 @@ defmodule Work do
   defp fired(%{to: to} = contender) do
     count = 100_000
 
-    {us, processor} =
+    {us, processor, asking} =
       with_processor(contender, fn ->
         us(fn ->
           for n <- 1..count, do: send(to, {:"$gen_call", {self(), make_ref()}, {:echo, n}})
@@ -88,7 +96,7 @@ defmodule Work do
         end)
       end)
 
-    [count * 1.0e6 / us, processor / count]
+    [count * 1.0e6 / us, processor / count, asking / count]
   end
 
   defp large(title, name, who, function, term) do

@@ -20,6 +20,7 @@ if [ "$(nproc)" -gt 1 ]; then
     taskset -c 0 mix run tests/bench/echo.exs two "$data/two"
 fi
 taskset -c 0 mix run tests/bench/node.exs
+mix run tests/bench/processes.exs
 tests/instructions.sh
 gnuplot -e "data='$data/one'; out='build/echo'" tests/bench/plot.gp
-echo "The plot: build/echo.png, build/echo.svg"
+echo "The plot: build/echo.png, build/echo.svg; the README shows tests/bench/echo.svg"
