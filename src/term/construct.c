@@ -120,7 +120,7 @@ static void atom_key(lua_State *L, int idx) {
 static int new_amap(lua_State *L) {
     enum { TABLE = 1, NEXT, KEY, MAP, NEW_KEY };
     struct term_state *state = term_state(L);
-    bool is_exotic = false;
+    enum map_extras extras = MAP_ORDINARY;
     check_map(L);
     lua_settop(L, TABLE);
     term_map_push_next(L, TABLE);
@@ -138,7 +138,7 @@ static int new_amap(lua_State *L) {
         }
         lua_copy(L, NEW_KEY, KEY);
         atom_key(L, NEW_KEY);
-        if (!term_map_store(L, state, &is_exotic)) {
+        if (!term_map_store(L, state, &extras)) {
             return luaL_error(L, "the table has a key both as a string and as an atom: %s",
                               term_tostring(L, KEY, NULL));
         }

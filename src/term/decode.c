@@ -17,7 +17,8 @@ enum frame_kind { IN_LIST, IN_TAIL, IN_TUPLE, IN_MAP, IN_FUN };
 
 struct frame {
     enum frame_kind kind;
-    bool special;         /* a list: has a nil in it; a map: is exotic */
+    bool nils; /* a list: has a nil in it */
+    enum map_extras extras;
     uint64_t index;       /* values taken so far; a map's keys count too */
     uint64_t count;       /* values that its header promises */
     const uint8_t *start; /* of its term */
@@ -448,7 +449,7 @@ static enum result take_term(struct decoder *d) {
 static bool store_in_map(struct decoder *d, struct frame *frame) {
     frame->index++;
     if (frame->index % 2 == 0) {
-        if (!term_map_store(d->L, d->state, &frame->special)) {
+        if (!term_map_store(d->L, d->state, &frame->extras)) {
             fail(d, "a map with two equal keys");
             return false;
         }
@@ -492,7 +493,7 @@ static bool store(struct decoder *d, struct frame *frame) {
         lua_rawset(L, -3);
         return true;
     default:
-        frame->special = frame->special || lua_isnil(L, -1);
+        frame->nils = frame->nils || lua_isnil(L, -1);
         lua_rawseti(L, -2, (lua_Integer)(++frame->index));
         return true;
     }
@@ -510,7 +511,7 @@ static enum result close_as(struct decoder *d, enum term_kind kind, uint64_t len
 }
 
 static enum result close_list(struct decoder *d, const struct frame *frame) {
-    return close_as(d, frame->special ? KIND_FIXED : KIND_LIST, frame->index);
+    return close_as(d, frame->nils ? KIND_FIXED : KIND_LIST, frame->index);
 }
 
 /* Takes the heads of lists that are the tail: the list goes on. False on failure. */
@@ -549,7 +550,7 @@ static enum result end_list(struct decoder *d, struct frame *frame) {
 }
 
 static enum result close_map(struct decoder *d, const struct frame *frame) {
-    if (frame->special) {
+    if (frame->extras != MAP_ORDINARY) {
         d->depth--;
         return VALUE;
     }

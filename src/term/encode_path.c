@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/ext.h"
+#include "base/utf8.h"
 #include "term/encode.h"
 
 enum { EDGE = 6 /* parts of a path that are named at either end */, PART = 36 };
@@ -23,7 +24,8 @@ static bool is_identifier(struct span name) {
 /* Appends as much as fits. */
 static void append(char *path, size_t size, const char *text) {
     size_t used = strlen(path);
-    (void)snprintf(path + used, size - used, "%s", text);
+    struct span fits = utf8_cut(span_str(text), size - 1 - used);
+    (void)snprintf(path + used, size - used, "%.*s", (int)fits.len, (const char *)fits.data);
 }
 
 /* The key at `idx`, which is written, as a part of a path. [-0, +0, -] */

@@ -187,12 +187,9 @@ static int map_newindex(lua_State *L) {
 
 /* {==== Walking an exotic map ============================================================= */
 
-/* One step over the table of extras, whose key is at 2. Pushes its next key and value. False at
- * the end, with nothing pushed. [-0, +2, e] */
-static bool next_extra(lua_State *L, int which) {
-    if (!push_extra(L, 1, which)) {
-        return false;
-    }
+/* One step over the table on the top, whose key is at 2: leaves its next key and value, or nothing
+ * at the end. [-1, +2, e] or [-1, +0, e] */
+static bool step(lua_State *L) {
     lua_pushvalue(L, 2);
     if (!lua_next(L, -2)) {
         lua_pop(L, 1);
@@ -202,19 +199,23 @@ static bool next_extra(lua_State *L, int which) {
     return true;
 }
 
-/* Steps to a key whose value is nil. [-0, +1, e] */
+/* Steps to a key whose value is nil: over the set that there was, since the map has another one as
+ * soon as it is changed. [-0, +1, e] */
 static bool next_nil(lua_State *L) {
-    while (next_extra(L, MT_NILS)) {
+    for (;;) {
+        lua_pushvalue(L, lua_upvalueindex(2));
+        if (!step(L)) {
+            return false;
+        }
         lua_pop(L, 1);
         lua_pushvalue(L, -1);
-        bool stale = lua_rawget(L, 1) != LUA_TNIL; /* a script used rawset */
+        bool stale = lua_rawget(L, 1) != LUA_TNIL;
         lua_pop(L, 1);
-        if (!stale) {
+        if (!stale && is_nil(L)) {
             return true;
         }
         lua_replace(L, 2);
     }
-    return false;
 }
 
 /* Steps to a float key. [-0, +2, e] */
@@ -224,7 +225,7 @@ static bool next_float(lua_State *L) {
         lua_pushinteger(L, bits);
         lua_replace(L, 2);
     }
-    if (!next_extra(L, MT_FLOATS)) {
+    if (!push_extra(L, 1, MT_FLOATS) || !step(L)) {
         return false;
     }
     lua_pushnumber(L, term_float_of_bits(lua_tointeger(L, -2)));
@@ -233,15 +234,19 @@ static bool next_float(lua_State *L) {
     return true;
 }
 
-/* Goes on with the next part: the extras after the table itself. [-0, +0, -] */
+/* Goes on with the next part: the extras after the table itself. [-0, +0, m] */
 static void next_part(lua_State *L, lua_Integer part) {
     lua_pushinteger(L, part);
     lua_replace(L, lua_upvalueindex(1));
+    if (!push_extra(L, 1, MT_NILS)) {
+        lua_newtable(L);
+    }
+    lua_replace(L, lua_upvalueindex(2));
     lua_pushnil(L);
     lua_replace(L, 2);
 }
 
-/* The iterator; its upvalue tells the part that it is in. [-0, +2, e] */
+/* The iterator; its upvalues are the part that it is in, and the set of nils. [-0, +2, e] */
 static int exotic_next(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
@@ -278,7 +283,8 @@ static int plain_next(lua_State *L) {
 void term_map_push_next(lua_State *L, int idx) {
     if (term_kind(L, idx) == KIND_EXOTIC) {
         lua_pushinteger(L, 0);
-        lua_pushcclosure(L, exotic_next, 1);
+        lua_pushnil(L);
+        lua_pushcclosure(L, exotic_next, 2);
     } else {
         lua_pushcfunction(L, plain_next);
     }
@@ -326,11 +332,17 @@ static lua_Integer new_exotic(lua_State *L, int from) {
     return count;
 }
 
-/* Whether the metatable on the top is a shape. [-0, +0, -] */
-static bool is_shape(lua_State *L) {
-    bool shared = lua_rawgeti(L, -1, MT_SHAPES) != LUA_TNIL;
+/* Whether the map at `idx` is exotic by a metatable of its own, which is then left on the stack; a
+ * shape is left there, too, or nil. [-0, +1, -] */
+static bool push_own(lua_State *L, int idx) {
+    if (term_kind(L, idx) != KIND_EXOTIC) {
+        lua_pushnil(L);
+        return false;
+    }
+    lua_getmetatable(L, idx);
+    bool is_shape = lua_rawgeti(L, -1, MT_SHAPES) != LUA_TNIL;
     lua_pop(L, 1);
-    return shared;
+    return !is_shape;
 }
 
 /* Gives the map at `idx` a metatable of its own, if it has none yet, and pushes the table MT_NILS
@@ -338,14 +350,17 @@ static bool is_shape(lua_State *L) {
 static void push_own_extra(lua_State *L, int idx, int which) {
     int top = lua_gettop(L);
     idx = lua_absindex(L, idx);
-    bool is_exotic = term_kind(L, idx) == KIND_EXOTIC;
-    if (is_exotic) {
-        lua_getmetatable(L, idx);
-    }
-    if (!is_exotic || is_shape(L)) {
-        new_exotic(L, is_exotic ? top + 1 : 0);
-        lua_pushvalue(L, -1);
-        lua_setmetatable(L, idx);
+    if (!push_own(L, idx)) {
+        new_exotic(L, lua_isnil(L, -1) ? 0 : top + 1);
+        if (push_own(L, idx)) {
+            lua_replace(L, -2); /* a finalizer has changed the map meanwhile */
+        } else {
+            lua_pop(L, 1);
+            lua_pushvalue(L, top + 1);
+            lua_rawseti(L, -2, MT_PARENT); /* for those that are alike */
+            lua_pushvalue(L, -1);
+            lua_setmetatable(L, idx);
+        }
     }
     lua_rawgeti(L, -1, which);
     lua_replace(L, top + 1);
@@ -392,20 +407,24 @@ static bool store_extra(lua_State *L, int which) {
 /* Pushes what leads from the shape of the map on the stack (map, key, value) to those with one nil
  * more, below it its metatable. False, with nothing pushed, when it has no shape, or none is to be
  * made of so many nils. [-0, +2, -] */
-static bool push_shapes(lua_State *L, const struct term_state *state, bool is_exotic) {
-    if (!is_exotic) {
+static bool push_shapes(lua_State *L, const struct term_state *state, enum map_extras extras) {
+    if (extras == MAP_ORDINARY) {
         lua_pushnil(L);
         lua_rawgeti(L, LUA_REGISTRYINDEX, state->shapes);
         return true;
     }
-    lua_getmetatable(L, -3);
+    if (extras == MAP_NOVEL || push_own(L, -3)) {
+        lua_pop(L, extras == MAP_NOVEL ? 0 : 1);
+        return false;
+    }
     lua_rawgeti(L, -1, MT_LENGTH);
     bool is_full = lua_tointeger(L, -1) >= SHAPE_NILS;
     lua_pop(L, 1);
-    if (is_full || lua_rawgeti(L, -1, MT_SHAPES) == LUA_TNIL) {
-        lua_pop(L, is_full ? 1 : 2);
+    if (is_full) {
+        lua_pop(L, 1);
         return false;
     }
+    lua_rawgeti(L, -1, MT_SHAPES);
     return true;
 }
 
@@ -418,6 +437,8 @@ static void new_shape(lua_State *L, const struct term_state *state) {
     lua_rawseti(L, -2, MT_LENGTH);
     term_push_weak(L, state);
     lua_rawseti(L, -2, MT_SHAPES);
+    lua_pushvalue(L, shapes - 1);
+    lua_rawseti(L, -2, MT_PARENT);
     lua_rawgeti(L, -1, MT_NILS);
     lua_pushvalue(L, shapes - 3);
     lua_pushboolean(L, true);
@@ -429,36 +450,37 @@ static void new_shape(lua_State *L, const struct term_state *state) {
 }
 
 /* Stores a nil: the map gets the shape that has it, or has it among its own extras. [-2, +0, m] */
-static bool store_nil(lua_State *L, const struct term_state *state, bool is_exotic) {
-    if (!push_shapes(L, state, is_exotic)) {
+static bool store_nil(lua_State *L, const struct term_state *state, enum map_extras *extras) {
+    enum map_extras had = *extras;
+    *extras = had == MAP_ORDINARY ? MAP_EXOTIC : had;
+    if (!push_shapes(L, state, had)) {
         return store_extra(L, MT_NILS);
     }
     lua_pushvalue(L, -4);
     if (lua_rawget(L, -2) == LUA_TNIL) {
         lua_pop(L, 1);
         new_shape(L, state);
+        *extras = MAP_NOVEL;
     }
     lua_setmetatable(L, -6); /* map, key, value, metatable, shapes */
     lua_pop(L, 4);
     return true;
 }
 
-bool term_map_store(lua_State *L, struct term_state *state, bool *is_exotic) {
+bool term_map_store(lua_State *L, struct term_state *state, enum map_extras *extras) {
     lua_Integer bits;
-    bool was_exotic = *is_exotic;
     if (term_folds(L, -2, &bits)) {
         lua_pushinteger(L, bits);
         lua_replace(L, -3); /* map, bits, value */
-        *is_exotic = true;
+        *extras = *extras == MAP_ORDINARY ? MAP_EXOTIC : *extras;
         return store_extra(L, MT_FLOATS);
     }
-    if (is_double(L, was_exotic)) {
+    if (is_double(L, *extras != MAP_ORDINARY)) {
         lua_pop(L, 2);
         return false;
     }
     if (lua_isnil(L, -1)) {
-        *is_exotic = true;
-        return store_nil(L, state, was_exotic);
+        return store_nil(L, state, extras);
     }
     lua_rawset(L, -3);
     return true;

@@ -48,7 +48,7 @@ enum term_kind {
 };
 
 /* Indexes in a metatable. */
-enum { MT_KIND = 1, MT_LENGTH, MT_NILS, MT_FLOATS, MT_SHAPES };
+enum { MT_KIND = 1, MT_LENGTH, MT_NILS, MT_FLOATS, MT_SHAPES, MT_PARENT };
 
 enum { SMALL_ARITY = 255 };
 
@@ -103,10 +103,16 @@ int term_fixed_next(lua_State *L);
 /* Makes the metatable of maps. [-0, +0, m] */
 void term_map_open(lua_State *L, struct term_state *state);
 
+enum map_extras {
+    MAP_ORDINARY, /* it has none */
+    MAP_EXOTIC,
+    MAP_NOVEL, /* and a shape was made for it: one is enough */
+};
+
 /* Stores an entry in the map below it (map, key, value), whatever they are; erl.null stands for nil
- * as a key. False, with nothing stored, when the map has the key already. `is_exotic` tells whether
- * a map is that, and is set when it becomes so. [-2, +0, m] */
-bool term_map_store(lua_State *L, struct term_state *state, bool *is_exotic);
+ * as a key. False, with nothing stored, when the map has the key already. `extras` are the map's,
+ * and change with it. [-2, +0, m] */
+bool term_map_store(lua_State *L, struct term_state *state, enum map_extras *extras);
 
 /* Pushes the function that walks the table at `idx` as `next` does, with what a map keeps beside
  * its table. [-0, +1, m] */

@@ -367,6 +367,29 @@ describe("maps", function()
     assert.are.equal(text, sorted(other))
   end)
 
+  it("can be assigned to while they are walked", function()
+    local names = { "title", "owner", "email", "kind", "updated_at", "zip", "phone", "url" }
+    local t = {}
+    for _, name in ipairs(names) do t[name] = null end
+    local bytes = term.encode(map(t))
+    for _, value in ipairs { "set", "gone" } do
+      for i = 1, #names + 1 do
+        local m, seen, count = term.decode(bytes), {}, 0
+        for k, v in pairs(m) do
+          assert.is_nil(v)
+          assert.is_nil(seen[k])
+          seen[k], count = true, count + 1
+          if i > #names or k == names[i] then m[k] = value == "set" and value or nil end
+        end
+        assert.are.equal(#names, count)
+        local changed = i > #names and #names or 1
+        count = 0
+        for _, v in pairs(pass(m)) do count = count + (v == nil and 1 or 0) end
+        assert.are.equal(#names - changed, count)
+      end
+    end
+  end)
+
   it("hold any number of nils, also beside floats", function()
     for count = 1, 30 do
       local t, want = {}, {}
@@ -609,6 +632,17 @@ describe("what cannot be sent", function()
       assert.is_false(pcall(term.encode, map { [tuple(1, print)] = { { {} } } }))
     end
     assert.are.equal("[1]", tostring(pass { 1 }))
+  end)
+end)
+
+describe("the path to what cannot be sent", function()
+  it("is text whatever the keys are", function()
+    for pad = 1, 12 do
+      local value = print
+      for _ = 1, 12 do value = { [("é"):rep(20) .. (" "):rep(pad)] = value } end
+      local _, why = pcall(term.encode, { a = value })
+      assert.truthy(utf8.len(why), why)
+    end
   end)
 end)
 
