@@ -1,5 +1,4 @@
 /* The messages that wait for one process, in the order in which they came, and their bound. */
-#include <stdlib.h>
 #include <utlist.h>
 
 #include "engine/private.h"

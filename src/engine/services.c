@@ -1,7 +1,6 @@
 /* The processes that are part of the node: net_kernel, which answers Node.ping, the printer, which
  * is the group leader of what this node's scripts run on other nodes, and `lunode`: see control.c.
  */
-#include <stdlib.h>
 #include <utlist.h>
 
 #include "engine/private.h"

@@ -7,8 +7,10 @@
  *
  * Much of what arrives is alike: maps with the same few nils, as in decoded JSON. They share a
  * metatable, their shape: its MT_SHAPES leads from a key to the shape with that nil more, and its
- * MT_LENGTH counts the nils. Any other exotic map has a metatable of its own, without MT_SHAPES,
- * and so has one from the moment on that it is changed. */
+ * MT_LENGTH counts the nils. Shapes are learned, one for a map, so that a peer that sends ever
+ * other nils does not have many made. Any other exotic map has a metatable of its own, without
+ * MT_SHAPES, and so has one from the moment on that it is changed. MT_PARENT is the shape that a
+ * metatable was made from, which lasts as long though shapes are held weakly. */
 #include <lauxlib.h>
 
 #include "term/private.h"
@@ -413,17 +415,16 @@ static bool push_shapes(lua_State *L, const struct term_state *state, enum map_e
         lua_rawgeti(L, LUA_REGISTRYINDEX, state->shapes);
         return true;
     }
-    if (extras == MAP_NOVEL || push_own(L, -3)) {
-        lua_pop(L, extras == MAP_NOVEL ? 0 : 1);
-        return false;
-    }
-    lua_rawgeti(L, -1, MT_LENGTH);
-    bool is_full = lua_tointeger(L, -1) >= SHAPE_NILS;
-    lua_pop(L, 1);
-    if (is_full) {
+    if (push_own(L, -3)) {
         lua_pop(L, 1);
         return false;
     }
+    lua_rawgeti(L, -1, MT_LENGTH);
+    if (lua_tointeger(L, -1) >= SHAPE_NILS) {
+        lua_pop(L, 2);
+        return false;
+    }
+    lua_pop(L, 1);
     lua_rawgeti(L, -1, MT_SHAPES);
     return true;
 }
@@ -453,7 +454,7 @@ static void new_shape(lua_State *L, const struct term_state *state) {
 static bool store_nil(lua_State *L, const struct term_state *state, enum map_extras *extras) {
     enum map_extras had = *extras;
     *extras = had == MAP_ORDINARY ? MAP_EXOTIC : had;
-    if (!push_shapes(L, state, had)) {
+    if (had == MAP_NOVEL || !push_shapes(L, state, had)) {
         return store_extra(L, MT_NILS);
     }
     lua_pushvalue(L, -4);

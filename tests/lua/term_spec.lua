@@ -431,6 +431,22 @@ describe("maps", function()
     assert.is_true(decode(100000) - before < 500)
   end)
 
+  it("with ever other nils take little more than one metatable each", function()
+    local made = {}
+    for i = 1, 1000 do
+      local t = {}
+      for k = 1, 8 do t["key " .. i .. " " .. k] = null end
+      made[i] = term.encode(map(t))
+    end
+    collectgarbage()
+    collectgarbage("stop")
+    local before = collectgarbage("count")
+    for i = 1, 1000 do term.decode(made[i]) end
+    local each = (collectgarbage("count") - before) * 1024 / 1000
+    collectgarbage("restart")
+    assert.is_true(each < 4000, each)
+  end)
+
   it("do not find an atom behind a string whose value is nil", function()
     local m = pass(map { a = null, [atom.a] = 1 })
     assert.is_nil(m.a)
