@@ -2,7 +2,8 @@
 # A guard against getting slower that a busy machine doesn't disturb: instructions, counted by
 # callgrind. What decoding, encoding and handing a message to its handler take has a ceiling each,
 # for Debian 12 on amd64; what takes fewer for good deserves a lower one. And a handler computes
-# like the plain program lua5.4: with up to 5 % more, since under callgrind its slices are many. Takes half a minute.
+# like the plain program lua5.4: with up to 5 % more, since under callgrind its slices are many.
+# Takes half a minute.
 #
 #     tests/instructions.sh [PROGRAM]     without one: build/lunode
 set -eu

@@ -85,8 +85,8 @@ count_soak() {
     ok=$(grep -c 'all as OTP would answer' "$log" || true)
 }
 
-# The release build has its C tests, too: among them is the program lunode_native, whose workers the
-# Elixir tests take over, once as they are and once with sanitizers.
+# The build with sanitizers has the C tests and the program lunode_native, whose workers the Elixir
+# tests take over.
 build() {
     printf '\n== Build: %s\n' "$1"
     cmake --preset "$1" && cmake --build --preset "$1" --parallel "$(nproc)"

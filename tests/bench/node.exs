@@ -1,4 +1,5 @@
-# What a node costs apart from echoes: its start, many handlers, an edit, memory. Prints a table: see run.sh.
+# What a node costs apart from echoes: its start, many handlers, an edit, memory. Prints a table:
+# see run.sh.
 Code.require_file("contenders.exs", __DIR__)
 
 Contenders.start_driver()

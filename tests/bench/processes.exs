@@ -1,4 +1,5 @@
-# What processes cost, and what running beside others costs. Run by tests/bench/processes.sh.
+# What processes cost, and what running beside others costs. Run by processes.sh
+# and run.sh.
 
 alias Lunode.Test.OS
 

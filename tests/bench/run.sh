@@ -1,7 +1,7 @@
 #!/bin/sh
 # lunode beside a plain C node, a C node that reads and writes in batches, and a second BEAM, all in
-# turns in one run: prints tables of ratios, and draws a plot. Takes a quarter of an hour; for a
-# quiet machine.
+# turns in one run; what a node and its processes cost, and instructions: prints tables, and draws a
+# plot. Takes ten minutes; for a quiet machine.
 #
 #     tests/bench/run.sh
 set -eu
