@@ -405,6 +405,8 @@ defmodule Lunode.ControlTest do
       assert %{message: "broken"} = assert_event(:crashed, :counter)
       fresh = {:fresh, context.raw.node}
       GenServer.cast(fresh, :spin)
+      # It is taken; else it fills the mailbox itself, and a second time is told, too.
+      eventually(fn -> ask(context, :stats).handlers.fresh.mailbox == 0 end)
       for _ <- 1..3, do: GenServer.cast(fresh, :get)
       assert %{kind: :mailbox, max: 1, used: 1} = assert_event(:limit, :fresh)
       ask(context, {:unload, :fresh})
